@@ -1,0 +1,22 @@
+//! larder turns a hardware profile into a bootable, immutable disk image.
+//!
+//! The pipeline is in [`build`]: lock → fetch → unpack → compose → configure → overlays, kernel,
+//! initrd → erofs, verity, UKI → disk image. Each stage is keyed by the hash of its inputs.
+
+pub mod archive;
+pub mod deb;
+pub mod fetch;
+pub mod hash;
+pub mod image;
+pub mod initrd;
+pub mod kernel;
+pub mod lock;
+pub mod namespace;
+pub mod overlay;
+pub mod profile;
+pub mod progress;
+pub mod project;
+pub mod report;
+pub mod solve;
+pub mod store;
+pub mod tree;
