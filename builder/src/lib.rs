@@ -4,6 +4,7 @@
 //! initrd → erofs, verity, UKI → disk image. Each stage is keyed by the hash of its inputs.
 
 pub mod archive;
+pub mod cli;
 pub mod deb;
 pub mod fetch;
 pub mod hash;
@@ -19,4 +20,5 @@ pub mod project;
 pub mod report;
 pub mod solve;
 pub mod store;
+pub mod toml_file;
 pub mod tree;

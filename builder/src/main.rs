@@ -1,1 +1,7 @@
-fn main() {}
+//! The `larder` program: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    larder::cli::main()
+}

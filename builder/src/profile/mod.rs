@@ -8,7 +8,13 @@ pub mod file;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::project::Project;
+use crate::report::Mistake;
+use crate::toml_file;
+use file::ProfileFile;
 
 /// A validated profile, base included.
 #[derive(Debug, Clone, Serialize)]
@@ -42,6 +48,8 @@ pub struct PackageRequest {
     pub include: BTreeSet<String>,
     /// Names that must not be installed.
     pub forbid: BTreeSet<String>,
+    /// Names that count as installed, because larder itself does their job (`linux-initramfs-tool`).
+    pub provided: BTreeSet<String>,
     /// Package name -> suite that it comes from, whatever its priority.
     pub pins: BTreeMap<String, String>,
     /// Whether packages marked `Essential: yes` are added. A tools tree lists what it uses instead.
@@ -53,8 +61,8 @@ pub struct PackageRequest {
 }
 
 /// One signed source of packages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Archive {
     /// Short name, used in locks.
     pub name: String,
@@ -83,3 +91,159 @@ pub struct Kernel {
     /// Globs of firmware files kept besides those that kept modules name.
     pub firmware: Vec<String>,
 }
+
+impl Profile {
+    /// Reads `profiles/NAME.toml` and its base.
+    ///
+    /// # Errors
+    /// A [`Mistake`] for an unknown name (with the nearest right one), an unknown key, a base that
+    /// has a base itself, or a value that both files set.
+    pub fn load(project: &Project, name: &str) -> anyhow::Result<Self> {
+        let own = read_file(project, name)?;
+        let base = own.inherits.as_deref().map(|base| read_file(project, base)).transpose()?;
+        if let Some(base_name) = base.as_ref().and_then(|base| base.inherits.as_deref()) {
+            return Err(Mistake::new(format!("profiles/{name}.toml: its base inherits from `{base_name}` in turn"))
+                .hint("profiles inherit one level deep: name the last base directly")
+                .into());
+        }
+        Self::join(name, base, own).with_context(|| format!("reading profile `{name}`"))
+    }
+
+    /// Names of all profiles that can be built: those that inherit from a base.
+    pub fn names(project: &Project) -> anyhow::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs_err::read_dir(project.profiles())? {
+            let path = entry?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            if let (Some(stem), Some("toml")) = (stem, path.extension().and_then(|extension| extension.to_str())) {
+                if read_file(project, stem)?.inherits.is_some() {
+                    names.push(stem.to_owned());
+                }
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn join(name: &str, base: Option<ProfileFile>, own: ProfileFile) -> anyhow::Result<Self> {
+        let mut all = own;
+        if let Some(base) = base {
+            all = inherit(base, all)?;
+        }
+        let architectures = match all.packages.architectures {
+            list if list.is_empty() => vec!["amd64".to_owned()],
+            list => list,
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            description: all.description.unwrap_or_default(),
+            packages: PackageRequest {
+                include: all.packages.include,
+                forbid: all.packages.forbid,
+                provided: all.packages.provided,
+                pins: all.packages.pins,
+                essential: true,
+                architectures,
+                archives: all.archives,
+            },
+            overlays: all.overlays,
+            kernel: Kernel {
+                command_line: all.kernel.command_line,
+                modules: all.kernel.modules,
+                initrd_modules: all.kernel.initrd_modules,
+                firmware: all.kernel.firmware,
+            },
+            exclude: all.files.exclude,
+            keep: all.files.keep,
+            remove: all.files.remove,
+            variables: all.variables,
+        })
+    }
+}
+
+fn read_file(project: &Project, name: &str) -> anyhow::Result<ProfileFile> {
+    let path = project.profiles().join(format!("{name}.toml"));
+    if !path.is_file() {
+        let names = Profile::names(project)?;
+        let near = toml_file::nearest(name, names.iter().map(String::as_str));
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("profiles: {}", names.join(", ")),
+        };
+        return Err(Mistake::new(format!("profile `{name}` does not exist ({})", path.display())).hint(hint).into());
+    }
+    toml_file::read(&path)
+}
+
+/// The base's lists come first; tables are joined; the same key with two values is an error.
+fn inherit(base: ProfileFile, own: ProfileFile) -> anyhow::Result<ProfileFile> {
+    let architectures = match (base.packages.architectures, own.packages.architectures) {
+        (base, own) if own.is_empty() => base,
+        (base, own) if base.is_empty() || base == own => own,
+        _ => return Err(conflict("packages.architectures")),
+    };
+    Ok(ProfileFile {
+        _schema: own._schema,
+        inherits: own.inherits,
+        description: own.description,
+        archives: joined_archives(base.archives, own.archives)?,
+        packages: file::PackagesTable {
+            include: union(base.packages.include, own.packages.include),
+            forbid: union(base.packages.forbid, own.packages.forbid),
+            provided: union(base.packages.provided, own.packages.provided),
+            pins: joined("packages.pins", base.packages.pins, own.packages.pins)?,
+            architectures,
+        },
+        overlays: union(base.overlays, own.overlays),
+        kernel: file::KernelTable {
+            command_line: [base.kernel.command_line, own.kernel.command_line].concat(),
+            modules: [base.kernel.modules, own.kernel.modules].concat(),
+            initrd_modules: [base.kernel.initrd_modules, own.kernel.initrd_modules].concat(),
+            firmware: [base.kernel.firmware, own.kernel.firmware].concat(),
+        },
+        files: file::FilesTable {
+            exclude: [base.files.exclude, own.files.exclude].concat(),
+            keep: [base.files.keep, own.files.keep].concat(),
+            remove: [base.files.remove, own.files.remove].concat(),
+        },
+        variables: joined("variables", base.variables, own.variables)?,
+    })
+}
+
+fn union(mut base: BTreeSet<String>, own: BTreeSet<String>) -> BTreeSet<String> {
+    base.extend(own);
+    base
+}
+
+fn joined<V: PartialEq>(
+    table: &str,
+    mut base: BTreeMap<String, V>,
+    own: BTreeMap<String, V>,
+) -> anyhow::Result<BTreeMap<String, V>> {
+    for (key, value) in own {
+        if base.get(&key).is_some_and(|inherited| *inherited != value) {
+            return Err(conflict(&format!("{table}.{key}")));
+        }
+        base.insert(key, value);
+    }
+    Ok(base)
+}
+
+fn joined_archives(mut base: Vec<Archive>, own: Vec<Archive>) -> anyhow::Result<Vec<Archive>> {
+    for archive in own {
+        if base.iter().any(|inherited| inherited.name == archive.name) {
+            return Err(conflict(&format!("archive `{}`", archive.name)));
+        }
+        base.push(archive);
+    }
+    Ok(base)
+}
+
+fn conflict(key: &str) -> anyhow::Error {
+    Mistake::new(format!("{key} is set by the profile and, differently, by its base"))
+        .hint("remove it from one of the two files")
+        .into()
+}
+
+#[cfg(test)]
+mod tests;
