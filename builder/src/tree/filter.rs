@@ -1,0 +1,66 @@
+//! Which packaged paths stay out of a tree.
+
+use std::path::Path;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use crate::report::Mistake;
+
+/// `exclude` globs with exceptions; paths are relative to the root.
+#[derive(Debug, Clone)]
+pub struct PathFilter {
+    exclude: GlobSet,
+    keep: GlobSet,
+}
+
+impl PathFilter {
+    /// Compiles the globs. `*` stays within a folder name, `**` crosses folders.
+    pub fn new(exclude: &[String], keep: &[String]) -> Result<Self, Mistake> {
+        Ok(Self { exclude: glob_set(exclude)?, keep: glob_set(keep)? })
+    }
+
+    /// A filter that lets everything pass.
+    pub fn everything() -> Self {
+        Self { exclude: GlobSet::empty(), keep: GlobSet::empty() }
+    }
+
+    /// Whether the path goes into the tree.
+    pub fn keeps(&self, path: &Path) -> bool {
+        !self.exclude.is_match(path) || self.keep.is_match(path)
+    }
+}
+
+/// Compiles globs of paths.
+pub(crate) fn glob_set(globs: &[String]) -> Result<GlobSet, Mistake> {
+    let mut set = GlobSetBuilder::new();
+    for text in globs {
+        let glob = globset::GlobBuilder::new(text)
+            .literal_separator(true)
+            .build()
+            .map_err(|error| Mistake::new(format!("`{text}` is not a valid glob")).because(error))?;
+        set.add(Glob::clone(&glob));
+    }
+    set.build().map_err(|error| Mistake::new("the globs cannot be compiled together").because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_paths_win_over_excluded_ones() {
+        let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
+        let filter = PathFilter::new(&owned(&["usr/share/doc/**", "usr/lib/*.a"]), &owned(&["usr/share/doc/*/copyright"])).unwrap();
+        let keeps = |path: &str| filter.keeps(Path::new(path));
+        assert!(!keeps("usr/share/doc/adduser/README"));
+        assert!(keeps("usr/share/doc/adduser/copyright"));
+        assert!(!keeps("usr/lib/libc.a"));
+        assert!(keeps("usr/lib/deep/libc.a"));
+        assert!(keeps("usr/bin/ls"));
+    }
+
+    #[test]
+    fn a_broken_glob_is_named() {
+        assert_eq!(PathFilter::new(&["usr/[".to_owned()], &[]).unwrap_err().to_string(), "`usr/[` is not a valid glob");
+    }
+}
