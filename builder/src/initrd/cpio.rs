@@ -81,7 +81,7 @@ mod tests {
         assert!(bytes.starts_with(b"07070100000001000041ed"));
         let text = String::from_utf8_lossy(&bytes);
         assert_eq!(text.matches("070701").count(), 4);
-        assert!(text.contains("etc/initrd-release\0\0ID=larder\n"));
+        assert!(text.contains("etc/initrd-release\0\0\0\0ID=larder\n"));
         assert!(text.contains("TRAILER!!!\0"));
     }
 }
