@@ -1,0 +1,512 @@
+//! The packages of a request, by name: which version is whose candidate, and which packages satisfy
+//! or break a relation.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+
+use anyhow::Result;
+use debversion::Version;
+use resolvo::{DenseIndex as _, SolvableId};
+
+use super::Reason;
+use crate::archive::packages::MultiArch;
+use crate::archive::relation::{self, Group, Relation};
+use crate::archive::{PackageId, PackageView, Universe};
+use crate::profile::PackageRequest;
+use crate::report::Mistake;
+
+/// What is installed at most once: a name on an architecture (`all` counts as the machine's own).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Slot<'u> {
+    pub(super) name: &'u str,
+    pub(super) architecture: &'u str,
+}
+
+/// A requirement of the request itself.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) text: String,
+    pub(super) options: Vec<PackageId>,
+    pub(super) reason: Reason,
+}
+
+/// Packages one of which is needed, the preferred first.
+#[derive(Debug)]
+pub(super) struct Requirement<'u> {
+    pub(super) relations: Group<'u>,
+    pub(super) options: Vec<PackageId>,
+}
+
+/// Packages that cannot be installed beside another one.
+#[derive(Debug)]
+pub(super) struct Exclusion {
+    pub(super) text: String,
+    pub(super) packages: Vec<PackageId>,
+}
+
+/// A `Provides` of some package.
+struct Provided<'u> {
+    by: PackageId,
+    relation: Relation<'u>,
+}
+
+pub(super) struct Catalog<'u> {
+    universe: &'u Universe,
+    native: &'u str,
+    /// All versions of a name on all architectures, the most preferred first.
+    by_name: HashMap<&'u str, Vec<PackageId>>,
+    provided: HashMap<&'u str, Vec<Provided<'u>>>,
+    /// Versions are parsed when first compared.
+    versions: Vec<OnceCell<Version>>,
+    forbidden: HashSet<&'u str>,
+    pins: HashMap<&'u str, &'u str>,
+    /// Whether any package is for another architecture than the machine's.
+    foreign: bool,
+}
+
+impl std::fmt::Debug for Catalog<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Catalog of {} names", self.by_name.len())
+    }
+}
+
+impl<'u> Catalog<'u> {
+    pub(super) fn new(request: &'u PackageRequest, universe: &'u Universe) -> Result<Self> {
+        let native = request
+            .architectures
+            .first()
+            .ok_or_else(|| anyhow::anyhow!("the request names no architecture"))?;
+        let mut catalog = Self {
+            universe,
+            native,
+            by_name: HashMap::with_capacity(universe.len()),
+            provided: HashMap::new(),
+            versions: universe.ids().map(|_| OnceCell::new()).collect(),
+            forbidden: request.forbid.iter().map(String::as_str).collect(),
+            pins: request
+                .pins
+                .iter()
+                .map(|(name, suite)| (name.as_str(), suite.as_str()))
+                .collect(),
+            foreign: request.architectures.len() > 1,
+        };
+        for id in universe.ids() {
+            let package = universe.package(id);
+            let architecture = package.architecture();
+            if architecture == "all"
+                || request
+                    .architectures
+                    .iter()
+                    .any(|wanted| wanted == architecture)
+            {
+                catalog.by_name.entry(package.name()).or_default().push(id);
+            }
+        }
+        catalog.order_versions();
+        catalog.check_pins(request)?;
+        catalog.index_provides()?;
+        Ok(catalog)
+    }
+
+    /// Sorts each name's versions and drops copies: the same package in two suites or indices.
+    fn order_versions(&mut self) {
+        let mut by_name = std::mem::take(&mut self.by_name);
+        for ids in by_name.values_mut().filter(|ids| ids.len() > 1) {
+            ids.sort_by(|a, b| {
+                self.preference(*b)
+                    .cmp(&self.preference(*a))
+                    .then_with(|| self.tie_break(*a).cmp(&self.tie_break(*b)))
+            });
+            ids.dedup_by(|later, earlier| {
+                self.slot(*later) == self.slot(*earlier)
+                    && self.version(*later) == self.version(*earlier)
+            });
+        }
+        self.by_name = by_name;
+    }
+
+    /// Higher wins; a pinned suite beats all others.
+    fn preference(&self, id: PackageId) -> (bool, i32, &Version) {
+        let package = self.package(id);
+        let pinned = self.pins.get(package.name()) == Some(&package.suite().name.as_str());
+        (pinned, package.suite().priority, self.version(id))
+    }
+
+    /// Orders what is equal to apt, by content, never by position in the universe.
+    fn tie_break(&self, id: PackageId) -> impl Ord + use<'u> {
+        let package = self.package(id);
+        let suite = package.suite();
+        (
+            package.architecture() != self.native,
+            package.architecture(),
+            suite.archive.as_str(),
+            suite.name.as_str(),
+            package.sha256(),
+        )
+    }
+
+    fn check_pins(&self, request: &PackageRequest) -> Result<()> {
+        for (name, suite) in &request.pins {
+            if !self
+                .universe
+                .suites()
+                .iter()
+                .any(|known| known.name == *suite)
+            {
+                let problem = format!(
+                    "`{name}` is pinned to the suite `{suite}`, which no archive of the profile has"
+                );
+                return Err(Mistake::new(problem)
+                    .hint("add the suite to an archive's `suites`, or correct the pin")
+                    .into());
+            }
+            if !self
+                .versions_of(name)
+                .iter()
+                .any(|id| self.package(*id).suite().name == *suite)
+            {
+                return Err(Mistake::new(format!(
+                    "`{name}` is pinned to the suite `{suite}`, which does not have it"
+                ))
+                .hint("correct or remove the pin")
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    fn index_provides(&mut self) -> Result<()> {
+        for id in self.by_name.values().flatten().copied() {
+            let package = self.universe.package(id);
+            let provides =
+                relation::parse(package.provides()).map_err(|error| package.malformed(error))?;
+            for relation in provides.into_iter().flatten() {
+                self.provided
+                    .entry(relation.name)
+                    .or_default()
+                    .push(Provided { by: id, relation });
+            }
+        }
+        let mut provided = std::mem::take(&mut self.provided);
+        for list in provided.values_mut().filter(|list| list.len() > 1) {
+            list.sort_by(|a, b| {
+                self.provider_order(a.by)
+                    .cmp(&self.provider_order(b.by))
+                    .then_with(|| self.preference(b.by).cmp(&self.preference(a.by)))
+            });
+        }
+        self.provided = provided;
+        Ok(())
+    }
+
+    /// apt's order of providers: essential, native, by priority; it ends by the order in which apt
+    /// met the packages, for which we put the name.
+    fn provider_order(&self, id: PackageId) -> impl Ord + use<'u> {
+        let package = self.package(id);
+        let slot = self.slot(id);
+        (
+            !package.essential(),
+            slot.architecture != self.native,
+            package.priority(),
+            package.name(),
+            slot.architecture,
+        )
+    }
+
+    pub(super) fn package(&self, id: PackageId) -> PackageView<'u> {
+        self.universe.package(id)
+    }
+
+    pub(super) fn slot(&self, id: PackageId) -> Slot<'u> {
+        let package = self.package(id);
+        let architecture = if package.architecture() == "all" {
+            self.native
+        } else {
+            package.architecture()
+        };
+        Slot {
+            name: package.name(),
+            architecture,
+        }
+    }
+
+    /// The slot as people write it: the machine's own architecture is left out.
+    pub(super) fn display(&self, slot: Slot<'_>) -> String {
+        if slot.architecture == self.native {
+            slot.name.to_owned()
+        } else {
+            format!("{}:{}", slot.name, slot.architecture)
+        }
+    }
+
+    /// Solver ids are universe ids.
+    pub(super) fn package_of(&self, id: SolvableId) -> PackageId {
+        PackageId::from_index(id.to_index())
+    }
+
+    fn version(&self, id: PackageId) -> &Version {
+        // The index's parser has checked the text, so the fallback cannot be reached.
+        self.versions[id.index()].get_or_init(|| {
+            relation::version(self.package(id).version())
+                .unwrap_or_else(|_| "0".parse().expect("a version"))
+        })
+    }
+
+    fn versions_of(&self, name: &str) -> &[PackageId] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// All versions of a slot, the most preferred first.
+    pub(super) fn in_slot(&self, slot: Slot<'_>) -> Vec<PackageId> {
+        self.versions_of(slot.name)
+            .iter()
+            .copied()
+            .filter(|id| self.slot(*id).architecture == slot.architecture)
+            .collect()
+    }
+
+    /// Why the request rules this version out.
+    pub(super) fn excluded(&self, id: PackageId) -> Option<String> {
+        let package = self.package(id);
+        if self.forbidden.contains(package.name()) {
+            return Some("the profile forbids it".to_owned());
+        }
+        let suite = self.pins.get(package.name())?;
+        (package.suite().name != *suite).then(|| format!("the profile pins it to {suite}"))
+    }
+
+    /// Whether apt would consider this version of its package.
+    fn is_candidate(&self, id: PackageId) -> bool {
+        let slot = self.slot(id);
+        self.versions_of(slot.name)
+            .iter()
+            .find(|other| self.slot(**other) == slot)
+            == Some(&id)
+    }
+
+    /// What the package needs: Pre-Depends, then Depends.
+    pub(super) fn requirements(&self, id: PackageId) -> Result<Vec<Requirement<'u>>> {
+        let package = self.package(id);
+        let architecture = self.slot(id).architecture;
+        let mut requirements = Vec::new();
+        for field in [package.pre_depends(), package.depends()] {
+            for mut relations in relation::parse(field).map_err(|error| package.malformed(error))? {
+                relations.retain(|relation| relation.applies_to(architecture));
+                if !relations.is_empty() {
+                    let options = self.options(&relations, architecture);
+                    requirements.push(Requirement { relations, options });
+                }
+            }
+        }
+        Ok(requirements)
+    }
+
+    /// Who satisfies any of the alternatives: candidates in the order of preference, then the
+    /// versions that apt would not consider.
+    fn options(&self, relations: &[Relation<'_>], architecture: &str) -> Vec<PackageId> {
+        let mut seen = HashSet::new();
+        let all: Vec<PackageId> = relations
+            .iter()
+            .flat_map(|relation| self.satisfying(relation, architecture))
+            .filter(|id| seen.insert(*id))
+            .collect();
+        let (mut options, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|id| self.is_candidate(*id));
+        options.extend(others);
+        options
+    }
+
+    /// Who satisfies a relation of a package for `architecture`.
+    fn satisfying(&self, relation: &Relation<'_>, architecture: &str) -> Vec<PackageId> {
+        let real = self
+            .versions_of(relation.name)
+            .iter()
+            .copied()
+            .filter(|id| {
+                self.accepts(relation, *id) && self.serves(*id, relation.qualifier, architecture)
+            });
+        let virtuals = self
+            .provided
+            .get(relation.name)
+            .map_or(&[][..], Vec::as_slice)
+            .iter();
+        let virtuals = virtuals.filter(|provided| {
+            provides(provided, relation)
+                && self.serves_as(provided, relation.qualifier, architecture)
+        });
+        real.chain(virtuals.map(|provided| provided.by)).collect()
+    }
+
+    fn accepts(&self, relation: &Relation<'_>, id: PackageId) -> bool {
+        relation.version.is_none_or(|(operator, version)| {
+            relation::version(version)
+                .is_ok_and(|version| operator.accepts(self.version(id).cmp(&version)))
+        })
+    }
+
+    /// The multi-arch rules: whose architecture will do for a dependency of a package for
+    /// `architecture` (see the specification, wiki.ubuntu.com/MultiarchSpec, and dpkg's
+    /// `deppossi_arch_satisfied`).
+    fn serves(&self, id: PackageId, qualifier: Option<&str>, architecture: &str) -> bool {
+        let (own, multi_arch) = (self.slot(id).architecture, self.package(id).multi_arch());
+        match qualifier {
+            None => own == architecture || multi_arch == MultiArch::Foreign,
+            Some("any") => matches!(multi_arch, MultiArch::Allowed | MultiArch::Foreign),
+            Some("native") => own == self.native,
+            Some(wanted) => own == wanted,
+        }
+    }
+
+    /// As `serves`, for a name that a package provides: `Provides: x:any` serves `x:any` itself.
+    fn serves_as(
+        &self,
+        provided: &Provided<'_>,
+        qualifier: Option<&str>,
+        architecture: &str,
+    ) -> bool {
+        match provided.relation.qualifier {
+            Some("any") => qualifier == Some("any") || qualifier.is_none(),
+            Some(own) => qualifier.unwrap_or(architecture) == own,
+            None => self.serves(provided.by, qualifier, architecture),
+        }
+    }
+
+    /// What cannot be installed beside the package: Conflicts, Breaks, and its own name on other
+    /// architectures unless both are `Multi-Arch: same` and of one version.
+    pub(super) fn exclusions(&self, id: PackageId) -> Result<Vec<Exclusion>> {
+        let package = self.package(id);
+        let architecture = self.slot(id).architecture;
+        let mut exclusions = Vec::new();
+        for field in [package.conflicts(), package.breaks()] {
+            for relation in relation::parse(field)
+                .map_err(|error| package.malformed(error))?
+                .into_iter()
+                .flatten()
+            {
+                if relation.applies_to(architecture) {
+                    let packages = self.hit_by(&relation, package.name());
+                    exclusions.push(Exclusion {
+                        text: relation.to_string(),
+                        packages,
+                    });
+                }
+            }
+        }
+        if self.foreign {
+            let same = |other: PackageId| {
+                [id, other]
+                    .iter()
+                    .all(|id| self.package(*id).multi_arch() == MultiArch::Same)
+                    && self.version(id) == self.version(other)
+            };
+            let others = self
+                .versions_of(package.name())
+                .iter()
+                .copied()
+                .filter(|other| self.slot(*other).architecture != architecture && !same(*other));
+            exclusions.push(Exclusion {
+                text: "on another architecture".to_owned(),
+                packages: others.collect(),
+            });
+        }
+        exclusions.retain(|exclusion| !exclusion.packages.is_empty());
+        Ok(exclusions)
+    }
+
+    /// Whom a negative relation hits: on every architecture when it names none, and never another
+    /// version of the package itself, which is how "only one provider of this" is written (Policy 7.4).
+    fn hit_by(&self, relation: &Relation<'_>, own: &str) -> Vec<PackageId> {
+        let on = |id: PackageId| match relation.qualifier {
+            None | Some("any") => true,
+            Some("native") => self.slot(id).architecture == self.native,
+            Some(wanted) => self.slot(id).architecture == wanted,
+        };
+        let real = self
+            .versions_of(relation.name)
+            .iter()
+            .copied()
+            .filter(|id| self.accepts(relation, *id));
+        let virtuals = self
+            .provided
+            .get(relation.name)
+            .map_or(&[][..], Vec::as_slice)
+            .iter();
+        let virtuals = virtuals
+            .filter(|provided| provides(provided, relation))
+            .map(|provided| provided.by);
+        real.chain(virtuals)
+            .filter(|id| on(*id) && self.package(*id).name() != own)
+            .collect()
+    }
+
+    /// The request's own requirements, in the order of their names.
+    pub(super) fn roots(&self, request: &PackageRequest) -> Result<Vec<Root>> {
+        let mut roots = Vec::new();
+        for wanted in &request.include {
+            let options = self.requested(wanted)?;
+            roots.push(Root {
+                text: wanted.clone(),
+                options,
+                reason: Reason::Requested,
+            });
+        }
+        if request.essential {
+            let candidates = self.by_name.values().filter_map(|ids| ids.first().copied());
+            let essential = candidates.filter(|id| {
+                self.package(*id).essential() && self.slot(*id).architecture == self.native
+            });
+            let mut slots: Vec<Slot<'u>> = essential.map(|id| self.slot(id)).collect();
+            slots.sort();
+            roots.extend(slots.into_iter().map(|slot| Root {
+                text: self.display(slot),
+                options: self.in_slot(slot),
+                reason: Reason::Essential,
+            }));
+        }
+        Ok(roots)
+    }
+
+    /// A name of the request: a real package, or a virtual one with a single provider.
+    fn requested(&self, wanted: &str) -> Result<Vec<PackageId>> {
+        let (name, architecture) = wanted.split_once(':').unwrap_or((wanted, self.native));
+        let real = self.in_slot(Slot { name, architecture });
+        if !real.is_empty() {
+            return Ok(real);
+        }
+        let relation = Relation {
+            name,
+            qualifier: None,
+            version: None,
+            architectures: Vec::new(),
+        };
+        let providers = self.options(std::slice::from_ref(&relation), architecture);
+        let mut names: Vec<&str> = providers
+            .iter()
+            .map(|id| self.package(*id).name())
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        match names[..] {
+            [] => Err(super::explain::unknown(wanted, name, self.by_name.keys().copied()).into()),
+            [_] => Ok(providers),
+            _ => Err(Mistake::new(format!("`{wanted}` is a virtual package"))
+                .hint(format!("include one of {}", names.join(", ")))
+                .into()),
+        }
+    }
+}
+
+/// Whether a `Provides` answers to a relation's name and version. One without a version answers only
+/// to relations without one (Policy 7.5).
+fn provides(provided: &Provided<'_>, relation: &Relation<'_>) -> bool {
+    let Some((operator, wanted)) = relation.version else {
+        return true;
+    };
+    let Some((_, offered)) = provided.relation.version else {
+        return false;
+    };
+    match (relation::version(offered), relation::version(wanted)) {
+        (Ok(offered), Ok(wanted)) => operator.accepts(offered.cmp(&wanted)),
+        _ => false,
+    }
+}

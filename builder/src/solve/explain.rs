@@ -1,0 +1,38 @@
+//! Refusals in words.
+
+use crate::report::Mistake;
+
+/// The solver's tree of reasons as a mistake.
+pub(super) fn conflict(tree: &str) -> Mistake {
+    let lines: Vec<String> = tree
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| format!("  {line}"))
+        .collect();
+    Mistake::new(format!("the profile's packages cannot be installed together:\n{}", lines.join("\n")))
+        .hint("change `include`, `forbid` or `pins` of the profile's [packages]; the tree's innermost lines name what clashes")
+}
+
+/// No package of that name; the nearest ones are.
+pub(super) fn unknown<'a>(
+    wanted: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str>,
+) -> Mistake {
+    let mut near: Vec<(usize, &str)> = known
+        .filter(|other| other.len().abs_diff(name.len()) <= 2)
+        .map(|other| (strsim::damerau_levenshtein(name, other), other))
+        .filter(|(distance, _)| *distance <= 1 + name.len() / 5)
+        .collect();
+    near.sort_unstable();
+    near.truncate(3);
+    let mistake = Mistake::new(format!(
+        "no archive of the profile has a package `{wanted}`"
+    ));
+    let names: Vec<&str> = near.into_iter().map(|(_, name)| name).collect();
+    if names.is_empty() {
+        mistake.hint("search packages.debian.org for its name in trixie, or add the archive or component that has it")
+    } else {
+        mistake.hint(format!("did you mean {}?", names.join(", ")))
+    }
+}

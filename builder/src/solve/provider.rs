@@ -1,0 +1,324 @@
+//! The catalog in the solver's terms.
+//!
+//! A *solvable* is a package (the same number), a *name* is a [`Slot`], so that the solver itself
+//! sees to one version per slot. A *version set* is an explicit list of packages of one slot: the
+//! catalog has already decided who satisfies a relation. A relation that several slots satisfy is a
+//! union of such sets, in the order of preference.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt::Display;
+
+use resolvo::{
+    Candidates, Condition, ConditionId, DenseIndex, Dependencies, DependencyProvider,
+    HintDependenciesAvailable, Interner, KnownDependencies, NameId, Requirement, SolvableId,
+    SolverCache, StringId, VersionSetId, VersionSetUnionId,
+};
+
+use super::catalog::{Catalog, Exclusion, Root, Slot};
+use crate::archive::PackageId;
+
+/// Packages of one slot.
+#[derive(Clone)]
+struct Set {
+    name: NameId,
+    packages: Vec<PackageId>,
+    /// What the relation says about the slot, without its name.
+    text: String,
+}
+
+#[derive(Default)]
+struct Tables<'u> {
+    names: Vec<(String, &'u str)>,
+    name_ids: HashMap<(String, &'u str), NameId>,
+    sets: Vec<Set>,
+    unions: Vec<Vec<VersionSetId>>,
+    strings: Vec<String>,
+    error: Option<anyhow::Error>,
+}
+
+pub(super) struct Provider<'c, 'u> {
+    catalog: &'c Catalog<'u>,
+    tables: RefCell<Tables<'u>>,
+}
+
+fn solvable(id: PackageId) -> SolvableId {
+    SolvableId::from_index(id.index())
+}
+
+impl<'c, 'u> Provider<'c, 'u> {
+    pub(super) fn new(catalog: &'c Catalog<'u>) -> Self {
+        Self {
+            catalog,
+            tables: RefCell::default(),
+        }
+    }
+
+    /// The first broken relation that the solver came across.
+    pub(super) fn take_error(&self) -> anyhow::Result<()> {
+        self.tables.borrow_mut().error.take().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn root(&self, root: &Root) -> Requirement {
+        self.requirement(&root.options, &root.text, &root.text)
+    }
+
+    /// Splits `options` into runs of one slot each.
+    fn requirement(&self, options: &[PackageId], first_name: &str, text: &str) -> Requirement {
+        let mut sets: Vec<VersionSetId> = Vec::new();
+        let single_slot = options
+            .iter()
+            .all(|id| self.catalog.slot(*id) == self.catalog.slot(options[0]));
+        let runs: Vec<&[PackageId]> = if single_slot && !options.is_empty() {
+            vec![options]
+        } else {
+            options
+                .chunk_by(|a, b| self.catalog.slot(*a) == self.catalog.slot(*b))
+                .collect()
+        };
+        for run in runs {
+            let slot = self.catalog.slot(run[0]);
+            let name = self.name(self.catalog.display(slot), slot.architecture);
+            sets.push(self.set(name, run.to_vec(), describe(slot, first_name, text)));
+        }
+        match sets[..] {
+            [] => {
+                let name = self.name(first_name.to_owned(), "");
+                self.set(
+                    name,
+                    Vec::new(),
+                    text.strip_prefix(first_name)
+                        .unwrap_or(text)
+                        .trim()
+                        .to_owned(),
+                )
+                .into()
+            }
+            [only] => only.into(),
+            _ => {
+                let mut tables = self.tables.borrow_mut();
+                tables.unions.push(sets);
+                VersionSetUnionId::from_index(tables.unions.len() - 1).into()
+            }
+        }
+    }
+
+    /// "None of these" as sets of what may stay, one a slot.
+    fn constraints(&self, exclusion: &Exclusion) -> Vec<VersionSetId> {
+        let mut slots: Vec<Slot<'u>> = exclusion
+            .packages
+            .iter()
+            .map(|id| self.catalog.slot(*id))
+            .collect();
+        slots.sort();
+        slots.dedup();
+        let constraint = |slot: Slot<'u>| {
+            let name = self.name(self.catalog.display(slot), slot.architecture);
+            let allowed = self
+                .catalog
+                .in_slot(slot)
+                .into_iter()
+                .filter(|id| !exclusion.packages.contains(id))
+                .collect();
+            self.set(
+                name,
+                allowed,
+                format!("(conflicts with {})", exclusion.text),
+            )
+        };
+        slots.into_iter().map(constraint).collect()
+    }
+
+    fn name(&self, display: String, architecture: &'u str) -> NameId {
+        let mut tables = self.tables.borrow_mut();
+        let key = (display, architecture);
+        if let Some(id) = tables.name_ids.get(&key) {
+            return *id;
+        }
+        let id = NameId::from_index(tables.names.len());
+        tables.names.push(key.clone());
+        tables.name_ids.insert(key, id);
+        id
+    }
+
+    fn set(&self, name: NameId, packages: Vec<PackageId>, text: String) -> VersionSetId {
+        let mut tables = self.tables.borrow_mut();
+        tables.sets.push(Set {
+            name,
+            packages,
+            text,
+        });
+        VersionSetId::from_index(tables.sets.len() - 1)
+    }
+
+    fn string(&self, text: String) -> StringId {
+        let mut tables = self.tables.borrow_mut();
+        tables.strings.push(text);
+        StringId::from_index(tables.strings.len() - 1)
+    }
+
+    fn known_dependencies(&self, id: PackageId) -> anyhow::Result<KnownDependencies> {
+        let mut known = KnownDependencies::default();
+        for requirement in self.catalog.requirements(id)? {
+            let text = requirement
+                .relations
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(" | ");
+            known.requirements.push(
+                self.requirement(&requirement.options, requirement.relations[0].name, &text)
+                    .into(),
+            );
+        }
+        for exclusion in self.catalog.exclusions(id)? {
+            known.constrains.extend(self.constraints(&exclusion));
+        }
+        Ok(known)
+    }
+}
+
+/// What is printed after a slot's name: the relation, unless that is the bare name.
+fn describe(slot: Slot<'_>, first_name: &str, text: &str) -> String {
+    if slot.name == first_name && !text.contains('|') {
+        text.strip_prefix(first_name)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    } else {
+        format!("(for {text})")
+    }
+}
+
+impl Interner for Provider<'_, '_> {
+    type NameId = NameId;
+    type SolvableId = SolvableId;
+
+    fn display_solvable(&self, id: SolvableId) -> impl Display + '_ {
+        let package = self.catalog.package_of(id);
+        format!(
+            "{} {}",
+            self.catalog.display(self.catalog.slot(package)),
+            self.catalog.package(package).version()
+        )
+    }
+
+    fn display_merged_solvables(&self, ids: &[SolvableId]) -> impl Display + '_ {
+        let Some(first) = ids.first() else {
+            return String::new();
+        };
+        let mut versions: Vec<&str> = ids
+            .iter()
+            .map(|id| self.catalog.package(self.catalog.package_of(*id)).version())
+            .collect();
+        versions.sort_unstable();
+        versions.dedup();
+        format!(
+            "{} {}",
+            self.catalog
+                .display(self.catalog.slot(self.catalog.package_of(*first))),
+            versions.join(" | ")
+        )
+    }
+
+    fn display_name(&self, name: NameId) -> impl Display + '_ {
+        self.tables.borrow().names[name.to_index()].0.clone()
+    }
+
+    fn display_version_set(&self, set: VersionSetId) -> impl Display + '_ {
+        self.tables.borrow().sets[set.to_index()].text.clone()
+    }
+
+    fn display_string(&self, string: StringId) -> impl Display + '_ {
+        self.tables.borrow().strings[string.to_index()].clone()
+    }
+
+    fn version_set_name(&self, set: VersionSetId) -> NameId {
+        self.tables.borrow().sets[set.to_index()].name
+    }
+
+    fn solvable_name(&self, id: SolvableId) -> NameId {
+        let slot = self.catalog.slot(self.catalog.package_of(id));
+        self.name(self.catalog.display(slot), slot.architecture)
+    }
+
+    fn version_sets_in_union(
+        &self,
+        union: VersionSetUnionId,
+    ) -> impl Iterator<Item = VersionSetId> {
+        self.tables.borrow().unions[union.to_index()]
+            .clone()
+            .into_iter()
+    }
+
+    fn resolve_condition(&self, _condition: ConditionId) -> Condition {
+        unreachable!("Debian's relations have no conditions, so none is ever made")
+    }
+}
+
+impl DependencyProvider for Provider<'_, '_> {
+    async fn filter_candidates(
+        &self,
+        candidates: &[SolvableId],
+        set: VersionSetId,
+        inverse: bool,
+    ) -> Vec<SolvableId> {
+        let tables = self.tables.borrow();
+        let packages = &tables.sets[set.to_index()].packages;
+        candidates
+            .iter()
+            .copied()
+            .filter(|id| packages.contains(&self.catalog.package_of(*id)) != inverse)
+            .collect()
+    }
+
+    async fn get_candidates(&self, name: NameId) -> Option<Candidates<SolvableId>> {
+        let (display, architecture) = self.tables.borrow().names[name.to_index()].clone();
+        let bare = display
+            .split_once(':')
+            .map_or(display.as_str(), |(bare, _)| bare);
+        let packages = self.catalog.in_slot(Slot {
+            name: bare,
+            architecture,
+        });
+        if packages.is_empty() {
+            return None;
+        }
+        let excluded = packages
+            .iter()
+            .filter_map(|id| Some((solvable(*id), self.string(self.catalog.excluded(*id)?))))
+            .collect();
+        let candidates: Vec<SolvableId> = packages.into_iter().map(solvable).collect();
+        Some(Candidates {
+            candidates,
+            excluded,
+            hint_dependencies_available: HintDependenciesAvailable::None,
+            ..Candidates::default()
+        })
+    }
+
+    async fn sort_candidates(&self, _solver: &SolverCache<Self>, solvables: &mut [SolvableId]) {
+        let Some(first) = solvables.first() else {
+            return;
+        };
+        let order = self
+            .catalog
+            .in_slot(self.catalog.slot(self.catalog.package_of(*first)));
+        solvables.sort_by_key(|id| {
+            order
+                .iter()
+                .position(|other| *other == self.catalog.package_of(*id))
+        });
+    }
+
+    async fn get_dependencies(&self, id: SolvableId) -> Dependencies {
+        match self.known_dependencies(self.catalog.package_of(id)) {
+            Ok(known) => Dependencies::Known(known),
+            Err(error) => {
+                let reason = self.string(error.to_string());
+                self.tables.borrow_mut().error.get_or_insert(error);
+                Dependencies::Unknown(reason)
+            }
+        }
+    }
+}

@@ -1,0 +1,314 @@
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(Some(folder.path().to_owned())).unwrap();
+    (folder, store)
+}
+
+fn exclusive(folder: &tempfile::TempDir) -> Exclusive {
+    Store::exclusive(Some(folder.path().to_owned())).unwrap()
+}
+
+fn left_in_tmp(store: &Store) -> usize {
+    fs::read_dir(store.folder().join("tmp")).unwrap().count()
+}
+
+fn make_old(path: &Path) {
+    let time = SystemTime::now() - Duration::from_secs(40 * 86400);
+    fs::File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn the_place_is_taken_from_the_environment_in_order() {
+    let place = |pairs: &[(&str, &str)]| {
+        let find = |name: &str| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| OsString::from(value))
+        };
+        locate_in(None, find).map(|path| path.display().to_string())
+    };
+    assert_eq!(
+        place(&[
+            ("LARDER_CACHE_DIR", "/a"),
+            ("XDG_CACHE_HOME", "/b"),
+            ("HOME", "/c")
+        ])
+        .unwrap(),
+        "/a"
+    );
+    assert_eq!(
+        place(&[("XDG_CACHE_HOME", "/b"), ("HOME", "/c")]).unwrap(),
+        "/b/larder"
+    );
+    assert_eq!(
+        place(&[("XDG_CACHE_HOME", "relative"), ("HOME", "/c")]).unwrap(),
+        "/c/.cache/larder"
+    );
+    assert_eq!(
+        place(&[("LARDER_CACHE_DIR", ""), ("HOME", "/c")]).unwrap(),
+        "/c/.cache/larder"
+    );
+    assert_eq!(place(&[]), None);
+}
+
+#[test]
+fn backup_programs_are_told_that_it_is_a_cache() {
+    let (folder, _store) = store();
+    let tag = fs::read_to_string(folder.path().join("CACHEDIR.TAG")).unwrap();
+    assert!(tag.starts_with("Signature: 8a477f597d28d172789f06886806bc55"));
+}
+
+#[test]
+fn a_blob_is_found_by_the_hash_of_its_content() {
+    let (_folder, store) = store();
+    let hash = Hash::of("content");
+    assert_eq!(store.blob(&hash), None);
+    let path = store.insert_blob("content".as_bytes(), &hash).unwrap();
+    assert_eq!(store.blob(&hash), Some(path.clone()));
+    assert_eq!(fs::read(path).unwrap(), b"content");
+}
+
+#[test]
+fn content_with_another_hash_is_refused_and_leaves_nothing() {
+    let (_folder, store) = store();
+    let hash = Hash::of("content");
+    assert!(store.insert_blob("other".as_bytes(), &hash).is_err());
+    assert_eq!(store.blob(&hash), None);
+    assert_eq!(left_in_tmp(&store), 0);
+}
+
+#[test]
+fn a_blob_that_was_cut_short_is_not_offered() {
+    let (_folder, store) = store();
+    let hash = Hash::of("content");
+    let path = store.insert_blob("content".as_bytes(), &hash).unwrap();
+    assert!(store.blob_of_size(&hash, 7).is_some());
+    fs::write(path, "cont").unwrap();
+    assert_eq!(store.blob_of_size(&hash, 7), None);
+}
+
+#[test]
+fn an_entry_is_made_once_however_many_want_it() {
+    let (folder, store) = store();
+    let made = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                // Its own lock and files, as another process has.
+                let store = Store::open(Some(folder.path().to_owned())).unwrap();
+                let make = |into: &Path| {
+                    made.fetch_add(1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(50));
+                    Ok(fs::write(into.join("file"), "made")?)
+                };
+                let path = store.entry(Bucket::Trees, &Hash::of("key"), make).unwrap();
+                assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "made");
+            });
+        }
+    });
+    assert_eq!(made.load(Ordering::SeqCst), 1);
+    assert_eq!(left_in_tmp(&store), 0);
+}
+
+#[test]
+fn an_entry_that_fails_leaves_nothing_and_can_be_made_later() {
+    let (_folder, store) = store();
+    let key = Hash::of("key");
+    let failed = store.entry(Bucket::Zfs, &key, |into| {
+        fs::write(into.join("half"), "half")?;
+        anyhow::bail!("the compiler gave up")
+    });
+    assert_eq!(failed.unwrap_err().to_string(), "the compiler gave up");
+    assert_eq!(store.existing_entry(Bucket::Zfs, &key), None);
+    assert_eq!(left_in_tmp(&store), 0);
+    store.entry(Bucket::Zfs, &key, |_| Ok(())).unwrap();
+}
+
+#[test]
+fn an_entry_from_before_a_power_cut_is_made_again() {
+    let (_folder, store) = store();
+    let key = Hash::of("key");
+    let make =
+        |content: &'static str| move |into: &Path| Ok(fs::write(into.join("file"), content)?);
+    let path = store.entry(Bucket::Layers, &key, make("first")).unwrap();
+    for lost in ["", "the-id-of-another-boot"] {
+        fs::write(entries::state_path(&path), lost).unwrap();
+        assert_eq!(store.existing_entry(Bucket::Layers, &key), None);
+        store.entry(Bucket::Layers, &key, make("again")).unwrap();
+        assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "again");
+    }
+}
+
+#[test]
+fn entries_are_durable_once_the_store_is_closed() {
+    let (_folder, store) = store();
+    let path = store
+        .entry(Bucket::Layers, &Hash::of("key"), |_| Ok(()))
+        .unwrap();
+    assert_ne!(
+        fs::read_to_string(entries::state_path(&path)).unwrap(),
+        "durable"
+    );
+    drop(store);
+    assert_eq!(
+        fs::read_to_string(entries::state_path(&path)).unwrap(),
+        "durable"
+    );
+}
+
+#[test]
+fn a_release_is_kept_by_archive_and_suite() {
+    let (_folder, store) = store();
+    assert_eq!(store.release("debian/trixie").unwrap(), None);
+    store.set_release("debian/trixie", b"one").unwrap();
+    store.set_release("debian/trixie", b"two").unwrap();
+    assert_eq!(store.release("debian/trixie").unwrap().unwrap(), b"two");
+    assert_eq!(store.release("debian/trixie-updates").unwrap(), None);
+}
+
+#[test]
+fn pruning_waits_for_nobody_and_says_so() {
+    let (folder, store) = store();
+    let error = Store::exclusive(Some(folder.path().to_owned())).unwrap_err();
+    assert!(error.is::<Mistake>());
+    assert!(error.to_string().ends_with("in use by another larder"));
+    drop(store);
+    exclusive(&folder);
+}
+
+#[test]
+fn pruning_removes_only_what_was_not_used_lately() {
+    let (folder, store) = store();
+    let old_blob = store
+        .insert_blob("old".as_bytes(), &Hash::of("old"))
+        .unwrap();
+    let used_blob = store
+        .insert_blob("used".as_bytes(), &Hash::of("used"))
+        .unwrap();
+    let old_entry = store
+        .entry(Bucket::Trees, &Hash::of("old"), |_| Ok(()))
+        .unwrap();
+    let used_entry = store
+        .entry(Bucket::Trees, &Hash::of("used"), |_| Ok(()))
+        .unwrap();
+    drop(store);
+    for path in [
+        &old_blob,
+        &used_blob,
+        &entries::state_path(&old_entry),
+        &entries::state_path(&used_entry),
+    ] {
+        make_old(path);
+    }
+    let store = Store::open(Some(folder.path().to_owned())).unwrap();
+    store.blob(&Hash::of("used")).unwrap();
+    store
+        .existing_entry(Bucket::Trees, &Hash::of("used"))
+        .unwrap();
+    drop(store);
+
+    let freed = exclusive(&folder)
+        .prune(Duration::from_secs(30 * 86400))
+        .unwrap();
+    assert_eq!(freed.count, 2);
+    assert!(!old_blob.exists() && !old_entry.exists() && !entries::state_path(&old_entry).exists());
+    assert!(used_blob.exists() && used_entry.exists());
+}
+
+#[test]
+fn cleaning_removes_everything_even_read_only_folders() {
+    let (folder, store) = store();
+    store
+        .insert_blob("blob".as_bytes(), &Hash::of("blob"))
+        .unwrap();
+    store.set_release("debian/trixie", b"release").unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("precious"), "kept").unwrap();
+    let made = store.entry(Bucket::Trees, &Hash::of("tree"), |into| {
+        fs::create_dir(into.join("locked"))?;
+        fs::write(into.join("locked/file"), "file")?;
+        symlink(outside.path(), into.join("locked/link"))?;
+        Ok(files::set_mode(&into.join("locked"), 0o500)?)
+    });
+    made.unwrap();
+    drop(store);
+
+    let freed = exclusive(&folder).clean().unwrap();
+    assert_eq!(freed.count, 3);
+    assert!(outside.path().join("precious").exists());
+    let left: u64 = Store::open(Some(folder.path().to_owned()))
+        .unwrap()
+        .usage()
+        .unwrap()
+        .iter()
+        .map(|part| part.count)
+        .sum();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn room_is_told_by_part() {
+    let (_folder, store) = store();
+    let make = |into: &Path| {
+        fs::write(into.join("one"), vec![1; 100_000])?;
+        Ok(fs::hard_link(into.join("one"), into.join("two"))?)
+    };
+    store
+        .entry(Bucket::Unpacked, &Hash::of("deb"), make)
+        .unwrap();
+    let usage = store.usage().unwrap();
+    assert_eq!((usage[0].part.as_str(), usage[0].count), ("unpacked-v1", 1));
+    assert!(
+        usage[0].bytes < 200_000,
+        "a hard-linked file counts once, not {}",
+        usage[0].bytes
+    );
+}
+
+#[test]
+fn verifying_finds_and_removes_a_damaged_blob() {
+    let (folder, store) = store();
+    let good = store
+        .insert_blob("good".as_bytes(), &Hash::of("good"))
+        .unwrap();
+    let bad = store
+        .insert_blob("fine".as_bytes(), &Hash::of("fine"))
+        .unwrap();
+    fs::write(&bad, "fin?").unwrap();
+    drop(store);
+    let damaged = exclusive(&folder).verify().unwrap();
+    assert_eq!(
+        damaged,
+        [Damaged {
+            path: bad.clone(),
+            got: Hash::of("fin?")
+        }]
+    );
+    assert!(good.exists() && !bad.exists());
+}
+
+#[test]
+fn what_a_killed_process_left_is_swept_by_the_next() {
+    let (folder, store) = store();
+    std::mem::forget(store.scratch("killed").unwrap());
+    assert_eq!(left_in_tmp(&store), 1);
+    drop(store);
+    let store = Store::open(Some(folder.path().to_owned())).unwrap();
+    assert_eq!(left_in_tmp(&store), 0);
+}
+
+#[test]
+fn stored_files_can_be_read_by_others() {
+    let (_folder, store) = store();
+    let path = store
+        .insert_blob("blob".as_bytes(), &Hash::of("blob"))
+        .unwrap();
+    assert_eq!(fs::metadata(path).unwrap().mode() & 0o444, 0o444);
+}
