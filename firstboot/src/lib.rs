@@ -1,1 +1,3 @@
 //! Shared library of the appliance.
+pub mod finding;
+pub mod health;

@@ -3,32 +3,176 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
 /// Builds a minimal, immutable, bootable Debian + ZFS image for small home servers.
-#[derive(Debug, clap::Parser)]
-#[command(name = "larder", version)]
-pub struct Args {
+///
+/// Exit status: 0 done, 1 something that you can mend (the message says how), 2 a fault of larder.
+#[derive(Debug, Parser)]
+#[command(name = "larder", version, after_help = ENVIRONMENT)]
+pub(super) struct Args {
+    /// Folder with `profiles` and `overlays` [default: the nearest one upwards, else the source tree]
+    #[arg(long, global = true, value_name = "DIR", env = "LARDER_PROJECT")]
+    pub(super) project: Option<PathBuf>,
+    /// Print errors only
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
     #[command(subcommand)]
-    pub verb: Verb,
+    pub(super) verb: Verb,
 }
 
-#[derive(Debug, clap::Subcommand)]
-pub enum Verb {
-    Shell { tree: PathBuf },
-    /// Writes the id maps of another process.
+const ENVIRONMENT: &str = "Environment:
+  LARDER_CACHE_DIR      where packages and results of stages are kept [default: ~/.cache/larder]
+  LARDER_MIRROR_NAME    address of the archive NAME (DEBIAN, DEBIAN_SECURITY) instead of the profile's
+  LARDER_ACCEL          kvm or tcg: how `larder try` runs the machine [default: detected]";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Resolve a profile's packages against the signed Debian archive and write its lock
+    Lock(LockArgs),
+    /// Build a bootable image
+    Build(BuildArgs),
+    /// Build an image and boot it in a virtual machine, at its console
+    Try(TryArgs),
+    /// Say what is inside an image, and whether it is whole
+    Inspect(InspectArgs),
+    /// Look after the store of packages and results
+    Cache {
+        #[command(subcommand)]
+        verb: CacheVerb,
+    },
+    /// Run a program of a tools tree (mkfs.erofs, veritysetup, QEMU, ...)
+    Tools {
+        #[command(subcommand)]
+        verb: ToolsVerb,
+    },
+    /// Write the id maps of another process.
     #[command(hide = true)]
     MapIds { pid: u32, uid: u32, gid: u32 },
-    /// Enters the namespaces of a sandbox.
+    /// Enter the namespaces of a sandbox.
     #[command(hide = true)]
-    SandboxExec {
-        spec: String,
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        argv: Vec<OsString>,
+    SandboxExec(SandboxArgs),
+    /// Build a sandbox's root and run a program in it.
+    #[command(hide = true)]
+    SandboxInit(SandboxArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct SandboxArgs {
+    pub(super) spec: String,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) argv: Vec<OsString>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct LockArgs {
+    /// Lock this profile [default: every profile and every tools tree]
+    #[arg(long, short)]
+    pub(super) profile: Option<String>,
+    /// Lock this tools tree
+    #[arg(long, conflicts_with = "profile")]
+    pub(super) tools: Option<String>,
+    /// Write nothing; exit 1 when a lock is not what the archive would give now
+    #[arg(long)]
+    pub(super) check: bool,
+}
+
+/// How far a build may go.
+#[derive(Debug, ClapArgs)]
+pub(super) struct LimitArgs {
+    /// Use the lock as it is, or fail
+    #[arg(long)]
+    pub(super) locked: bool,
+    /// Use no network
+    #[arg(long)]
+    pub(super) offline: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct BuildArgs {
+    /// Hardware profile: the stem of a file in `profiles`
+    #[arg(long, short)]
+    pub(super) profile: String,
+    /// Version of the image [default: the date of the lock]
+    #[arg(long = "version", value_name = "VERSION")]
+    pub(super) image_version: Option<String>,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
+    /// Where the image goes
+    #[arg(long, short, value_name = "DIR", default_value = "out")]
+    pub(super) out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct TryArgs {
+    /// Hardware profile
+    #[arg(long, short, default_value = "qemu", conflicts_with = "image")]
+    pub(super) profile: String,
+    /// Boot this image instead of building one
+    #[arg(long, value_name = "FILE")]
+    pub(super) image: Option<PathBuf>,
+    /// Number of empty virtual NVMe disks for a pool
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(super) disks: usize,
+    /// Memory of the machine in MiB
+    #[arg(long, default_value_t = 2048, value_name = "MIB")]
+    pub(super) memory: u32,
+    /// Forward this port of 127.0.0.1 to a port of the machine; may be repeated
+    #[arg(long, value_name = "HOST:GUEST", value_parser = port_pair)]
+    pub(super) forward: Vec<(u16, u16)>,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
+}
+
+fn port_pair(text: &str) -> Result<(u16, u16), String> {
+    let (host, guest) = text.split_once(':').ok_or("write HOST:GUEST, such as 8080:80")?;
+    let port = |text: &str| text.parse().map_err(|_| format!("`{text}` is not a port"));
+    Ok((port(host)?, port(guest)?))
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct InspectArgs {
+    /// An image: .img or .img.zst
+    pub(super) image: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CacheVerb {
+    /// Print the store's folder
+    Dir,
+    /// Print how much is in the store, by kind
+    Size,
+    /// Remove what was not used for some days
+    Prune {
+        /// Days without use
+        #[arg(long, default_value_t = 30)]
+        days: u64,
     },
-    /// Builds a sandbox's root and runs a program in it.
-    #[command(hide = true)]
-    SandboxInit {
-        spec: String,
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    /// Remove everything
+    Clean,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ToolsVerb {
+    /// List the tools trees
+    List,
+    /// Run a program of a tools tree
+    Run {
+        /// Name of the tools tree
+        tree: String,
+        /// Host folder that the program may read and write; may be repeated
+        #[arg(long, value_name = "DIR")]
+        bind: Vec<PathBuf>,
+        /// Leave the host's network visible
+        #[arg(long)]
+        network: bool,
+        #[command(flatten)]
+        limits: LimitArgs,
+        /// Program and arguments
+        #[arg(last = true, required = true)]
         argv: Vec<OsString>,
     },
 }

@@ -1,13 +1,25 @@
 //! The command line: one file per verb, each a thin front of the library.
 
 mod args;
+mod build;
+mod cache;
+mod inspect;
+mod lock;
+mod tools;
+mod try_image;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 
-use crate::{namespace, report};
-use args::{Args, Verb};
+use crate::namespace;
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::report;
+use crate::session::{Limits, Session};
+use crate::store::Store;
+use args::{Args, LimitArgs, Verb};
 
 /// Parses the command line, runs the verb, reports errors; returns the exit status.
 pub fn main() -> ExitCode {
@@ -18,16 +30,43 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let common = Common { project: args.project, quiet: args.quiet };
     match args.verb {
+        Verb::Lock(args) => lock::run(&common, &args),
+        Verb::Build(args) => build::run(&common, &args),
+        Verb::Try(args) => try_image::run(&common, &args),
+        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Cache { verb } => cache::run(&verb),
+        Verb::Tools { verb } => tools::run(&common, verb),
         Verb::MapIds { pid, uid, gid } => namespace::map_ids(pid, uid, gid).map(|()| ExitCode::SUCCESS),
-        Verb::SandboxExec { spec, argv } => namespace::exec_sandbox(&spec, &argv),
-        Verb::SandboxInit { spec, argv } => namespace::init_sandbox(&spec, &argv),
-        Verb::Shell { tree } => {
-            namespace::enter()?;
-            let sandbox = namespace::Sandbox::new(namespace::RootTree { lowers: vec![tree], upper: None });
-            let status = sandbox.command("/bin/sh").arg("-c").arg("id; cat /proc/self/uid_map; ls /; ls -la /dev; mount; ps ax || true").status()?;
-            println!("{status}");
-            Ok(ExitCode::SUCCESS)
-        }
+        Verb::SandboxExec(args) => namespace::exec_sandbox(&args.spec, &args.argv),
+        Verb::SandboxInit(args) => namespace::init_sandbox(&args.spec, &args.argv),
+    }
+}
+
+/// What every verb may be told.
+struct Common {
+    project: Option<std::path::PathBuf>,
+    quiet: bool,
+}
+
+impl Common {
+    fn progress(&self) -> Progress {
+        if self.quiet { Progress::silent() } else { Progress::stderr() }
+    }
+
+    fn project(&self) -> anyhow::Result<Project> {
+        let start = std::env::current_dir().context("reading the current folder")?;
+        Ok(Project::find(self.project.as_deref(), &start)?)
+    }
+
+    fn session(&self, limits: Limits) -> anyhow::Result<Session> {
+        Ok(Session::new(self.project()?, Store::open(None)?, self.progress(), limits))
+    }
+}
+
+impl From<&LimitArgs> for Limits {
+    fn from(args: &LimitArgs) -> Self {
+        Self { locked: args.locked, offline: args.offline }
     }
 }

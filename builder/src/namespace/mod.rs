@@ -10,4 +10,4 @@ mod sandbox;
 
 pub use enter::{enter, map_ids};
 pub use mounts::OverlayMount;
-pub use sandbox::{Bind, RootTree, Sandbox, SandboxCommand, exec_sandbox, init_sandbox};
+pub use sandbox::{Bind, RootTree, Sandbox, SandboxCommand, exec_sandbox, exit_code, init_sandbox};

@@ -175,7 +175,7 @@ pub fn exec_sandbox(spec: &str, argv: &[OsString]) -> anyhow::Result<ExitCode> {
         .args(argv)
         .status()
         .context("starting the sandbox's first process")?;
-    Ok(forwarded(status))
+    Ok(exit_code(status))
 }
 
 /// The hidden verb `sandbox-init`: builds the sandbox's `/`, moves there and runs the program.
@@ -199,7 +199,7 @@ pub fn init_sandbox(spec: &str, argv: &[OsString]) -> anyhow::Result<ExitCode> {
         .status()
         .with_context(|| format!("starting {} inside the sandbox", program.to_string_lossy()))?;
     // As first process of the namespace, leaving ends every process that the program left behind.
-    Ok(forwarded(status))
+    Ok(exit_code(status))
 }
 
 fn mount_root(tree: &RootTree, top: &Path, binds: &[Bind]) -> anyhow::Result<PathBuf> {
@@ -302,7 +302,7 @@ fn enter_root(root: &Path) -> anyhow::Result<()> {
 }
 
 /// A child's exit status as our own; 128 + signal as shells do.
-fn forwarded(status: ExitStatus) -> ExitCode {
+pub fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))

@@ -11,8 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::lock;
 use crate::project::Project;
 use crate::report::Mistake;
+use crate::session::Lockable;
 use crate::toml_file;
 use file::ProfileFile;
 
@@ -123,6 +125,15 @@ impl Profile {
         }
         names.sort();
         Ok(names)
+    }
+
+    /// What is to be locked.
+    pub fn lockable(&self, project: &Project) -> Lockable<'_> {
+        Lockable {
+            path: lock::path(&project.profiles(), &self.name),
+            command: format!("larder lock --profile {}", self.name),
+            request: &self.packages,
+        }
     }
 
     fn join(name: &str, base: Option<ProfileFile>, own: ProfileFile) -> anyhow::Result<Self> {

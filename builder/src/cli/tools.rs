@@ -1,0 +1,48 @@
+//! `larder tools`
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::Common;
+use super::args::ToolsVerb;
+use crate::namespace;
+use crate::report::Mistake;
+use crate::session::{Limits, Session};
+use crate::tools::Tools;
+
+pub(super) fn run(common: &Common, verb: ToolsVerb) -> anyhow::Result<ExitCode> {
+    match verb {
+        ToolsVerb::List => list(common),
+        ToolsVerb::Run { tree, bind, network, limits, argv } => {
+            namespace::enter()?;
+            let session = common.session(Limits::from(&limits))?;
+            run_program(&session, &tree, &bind, network, argv)
+        }
+    }
+}
+
+fn list(common: &Common) -> anyhow::Result<ExitCode> {
+    let project = common.project()?;
+    for name in Tools::names(&project)? {
+        println!("{name:<8} {}", Tools::load(&project, &name)?.description);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_program(session: &Session, tree: &str, binds: &[PathBuf], network: bool, argv: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    let mut sandbox = Tools::load(&session.project, tree)?.prepare(session)?.sandbox();
+    for folder in binds {
+        let folder = fs_err::canonicalize(folder).map_err(|error| Mistake::new(format!("--bind {}", folder.display())).because(error))?;
+        sandbox = sandbox.bind_writable(&folder, &folder);
+    }
+    if network {
+        sandbox = sandbox.with_network();
+    }
+    let mut argv = argv.into_iter();
+    let program = argv.next().context("no program to run")?;
+    let status = sandbox.command(&program.to_string_lossy()).args(argv).status()?;
+    Ok(namespace::exit_code(status))
+}

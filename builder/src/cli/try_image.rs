@@ -1,0 +1,3 @@
+//! later
+use std::process::ExitCode; use super::Common;
+pub(super) fn run(_: &Common, _: &super::args::TryArgs) -> anyhow::Result<ExitCode> { anyhow::bail!("x") }

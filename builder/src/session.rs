@@ -1,0 +1,226 @@
+//! One run of larder: where its data is, the store, the network, and how it was told to behave.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+
+use crate::archive::{self, Universe};
+use crate::deb::{self, Ownership};
+use crate::fetch::{Download, FetchError, Fetcher};
+use crate::hash::Hash;
+use crate::lock::{self, Lock, LockedPackage};
+use crate::profile::{Archive, PackageRequest};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::report::Mistake;
+use crate::store::Store;
+use crate::tree::UnpackedPackage;
+
+/// How far a run may go to get what it needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Use the lock as it is, or fail.
+    pub locked: bool,
+    /// Use no network.
+    pub offline: bool,
+}
+
+/// The services that every verb uses.
+#[derive(Debug)]
+pub struct Session {
+    /// Profiles and overlays.
+    pub project: Project,
+    /// Everything that was fetched or made before.
+    pub store: Store,
+    /// Talk on stderr.
+    pub progress: Progress,
+    fetcher: Fetcher,
+    limits: Limits,
+}
+
+/// Something with a lock: a profile or a tools tree.
+#[derive(Debug, Clone)]
+pub struct Lockable<'a> {
+    /// `profiles/NAME.lock` or `profiles/tools/NAME.lock`.
+    pub path: PathBuf,
+    /// The verb that makes the lock anew, for messages.
+    pub command: String,
+    /// What the lock must answer.
+    pub request: &'a PackageRequest,
+}
+
+impl Session {
+    /// A run with these limits.
+    pub fn new(project: Project, store: Store, progress: Progress, limits: Limits) -> Self {
+        Self { project, store, fetcher: Fetcher::new(progress.clone()), progress, limits }
+    }
+
+    /// Resolves the request against the archives as they are now, without writing anything.
+    pub fn resolve(&self, request: &PackageRequest) -> anyhow::Result<Lock> {
+        let mut request = request.clone();
+        for archive in &mut request.archives {
+            archive.mirror = mirror(archive);
+        }
+        let keys = self.project.profiles().join("archives");
+        let universe = Universe::load(&request, &keys, Timestamp::now(), &Source { session: self, archives: &request.archives })?;
+        lock::resolve(&request, &universe)
+    }
+
+    /// Resolves and writes the lock; returns the one before and the new one.
+    pub fn relock(&self, lockable: &Lockable<'_>) -> anyhow::Result<(Option<Lock>, Lock)> {
+        let old = Lock::read(&lockable.path)?;
+        let new = self.resolve(lockable.request)?;
+        if old.as_ref() != Some(&new) {
+            new.write(&lockable.path, &lockable.command)?;
+        }
+        Ok((old, new))
+    }
+
+    /// The lock of the request with all of its packages in the store.
+    ///
+    /// A missing or outdated lock is made anew, and so is one whose packages the mirror and the
+    /// snapshot archive dropped; what changed is printed. With [`Limits::locked`] or
+    /// [`Limits::offline`] that is an error which names the command to run.
+    pub fn locked_packages(&self, lockable: &Lockable<'_>) -> anyhow::Result<(Lock, Vec<PathBuf>)> {
+        let lock = match Lock::read(&lockable.path)? {
+            Some(lock) if lock.matches(lockable.request)? => lock,
+            Some(_) => self.relock_aloud(lockable, "is not for what the profile asks now")?,
+            None => self.relock_aloud(lockable, "does not exist")?,
+        };
+        match self.fetch(&lock, lockable)? {
+            Fetched::All(paths) => Ok((lock, paths)),
+            Fetched::Gone(names) => {
+                let lock = self.relock_aloud(lockable, &format!("names files that are gone ({})", names.join(", ")))?;
+                match self.fetch(&lock, lockable)? {
+                    Fetched::All(paths) => Ok((lock, paths)),
+                    Fetched::Gone(names) => Err(Mistake::new(format!("the mirror lists packages that it does not have: {}", names.join(", ")))
+                        .hint("the mirror may be in the middle of an update: try again in some minutes, or set another one (LARDER_MIRROR_NAME)")
+                        .into()),
+                }
+            }
+        }
+    }
+
+    fn relock_aloud(&self, lockable: &Lockable<'_>, why: &str) -> anyhow::Result<Lock> {
+        let shown = lockable.path.strip_prefix(self.project.root()).unwrap_or(&lockable.path).display();
+        if self.limits.locked || self.limits.offline {
+            let option = if self.limits.locked { "--locked" } else { "--offline" };
+            return Err(Mistake::new(format!("{shown} {why}, and {option} forbids to make it anew"))
+                .hint(format!("run `{}`", lockable.command))
+                .into());
+        }
+        self.progress.note(format!("{shown} {why}: resolving anew"));
+        let (old, new) = self.relock(lockable)?;
+        if let Some(old) = old {
+            self.progress.note(Lock::diff(&old, &new).to_string());
+        }
+        Ok(new)
+    }
+
+    fn fetch(&self, lock: &Lock, lockable: &Lockable<'_>) -> anyhow::Result<Fetched> {
+        let have: Vec<_> = lock.packages.iter().map(|package| self.store.blob_of_size(&package.sha256, package.size)).collect();
+        let missing: Vec<_> = lock.packages.iter().zip(&have).filter(|(_, path)| path.is_none()).map(|(package, _)| package).collect();
+        if missing.is_empty() {
+            return Ok(Fetched::All(have.into_iter().flatten().collect()));
+        }
+        if self.limits.offline {
+            return Err(Mistake::new(format!("{} packages are not in the cache, and --offline forbids to fetch them", missing.len()))
+                .hint("run the same command once without --offline")
+                .into());
+        }
+        let archives: BTreeMap<_, _> = lockable.request.archives.iter().map(|archive| (archive.name.as_str(), archive)).collect();
+        let downloads = missing.iter().map(|package| download(package, &archives, lock.snapshot)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut gone = Vec::new();
+        for (package, result) in missing.iter().zip(self.fetcher.to_store(&self.store, &downloads)) {
+            match result {
+                Ok(_) => {}
+                Err(FetchError::NotFound { .. }) => gone.push(format!("{} {}", package.name, package.version)),
+                Err(error) => return Err(error.explain(Some(package.location().0))),
+            }
+        }
+        if !gone.is_empty() {
+            return Ok(Fetched::Gone(gone));
+        }
+        Ok(Fetched::All(lock.packages.iter().map(|package| self.store.blob_path(&package.sha256)).collect()))
+    }
+
+    /// The lock's packages, fetched and unpacked.
+    pub fn unpacked(&self, lockable: &Lockable<'_>, ownership: Ownership) -> anyhow::Result<(Lock, Vec<UnpackedPackage>)> {
+        let (lock, debs) = self.locked_packages(lockable)?;
+        let debs: Vec<_> = lock.packages.iter().map(|package| package.sha256).zip(debs).collect();
+        let folders = deb::unpack_all(&self.store, &debs, ownership, &self.progress)?;
+        let unpacked = lock.packages.iter().zip(folders).map(|(package, folder)| UnpackedPackage {
+            name: package.name.clone(),
+            architecture: package.architecture.clone(),
+            folder,
+        });
+        let unpacked = unpacked.collect();
+        Ok((lock, unpacked))
+    }
+}
+
+enum Fetched {
+    All(Vec<PathBuf>),
+    Gone(Vec<String>),
+}
+
+fn download(package: &LockedPackage, archives: &BTreeMap<&str, &Archive>, snapshot: Timestamp) -> anyhow::Result<Download> {
+    let (name, path) = package.location();
+    let archive = archives.get(name).with_context(|| format!("the lock names archive `{name}`, which the profile does not have"))?;
+    let dated = archive.snapshot.as_ref().map(|address| {
+        // The snapshot archive's form of a time; it serves the state at or before it.
+        address.replace("{timestamp}", &snapshot.strftime("%Y%m%dT%H%M%SZ").to_string())
+    });
+    let bases = [Some(mirror(archive)), dated];
+    Ok(Download {
+        urls: bases.into_iter().flatten().map(|base| format!("{}/{path}", base.trim_end_matches('/'))).collect(),
+        sha256: package.sha256,
+        size: package.size,
+        label: format!("{} {}", package.name, package.version),
+    })
+}
+
+/// The archive's address: the profile's, or what the person set for this machine.
+fn mirror(archive: &Archive) -> String {
+    let variable = format!("LARDER_MIRROR_{}", archive.name.to_uppercase().replace('-', "_"));
+    std::env::var(variable).unwrap_or_else(|_| archive.mirror.clone())
+}
+
+/// Indices by way of the store.
+struct Source<'a> {
+    session: &'a Session,
+    archives: &'a [Archive],
+}
+
+impl Source<'_> {
+    fn archive_of(&self, url: &str) -> Option<&str> {
+        self.archives.iter().find(|archive| url.starts_with(&archive.mirror)).map(|archive| archive.name.as_str())
+    }
+}
+
+impl archive::Fetch for Source<'_> {
+    fn release(&self, url: &str, cache_name: &str) -> anyhow::Result<Vec<u8>> {
+        let Session { store, fetcher, limits, .. } = self.session;
+        if limits.offline {
+            return store.release(cache_name)?.ok_or_else(|| {
+                Mistake::new(format!("{url} was never fetched, and --offline forbids to do it now")).hint("run `larder lock` once without --offline").into()
+            });
+        }
+        // 16 MiB: trixie's has 140 KiB; a larger one is no InRelease.
+        let bytes = fetcher.get(url, 16 << 20).map_err(|error| error.explain(self.archive_of(url)))?;
+        store.set_release(cache_name, &bytes)?;
+        Ok(bytes)
+    }
+
+    fn blob(&self, url: &str, sha256: &Hash, size: u64) -> anyhow::Result<PathBuf> {
+        let Session { store, fetcher, .. } = self.session;
+        if let Some(path) = store.blob_of_size(sha256, size) {
+            return Ok(path);
+        }
+        let label = url.rsplit("/dists/").next().unwrap_or(url).to_owned();
+        let download = Download { urls: vec![url.to_owned()], sha256: *sha256, size, label };
+        fetcher.to_store(store, &[download]).remove(0).map_err(|error| error.explain(self.archive_of(url)))
+    }
+}
