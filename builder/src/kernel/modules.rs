@@ -34,9 +34,14 @@ pub struct ModuleTree {
     modules: BTreeMap<String, String>,
     builtin: BTreeMap<String, String>,
     builtin_info: BTreeMap<String, ModInfo>,
-    /// Alias -> names; made when the first softdep names no module, as it means reading all of them.
-    aliases: OnceLock<HashMap<String, BTreeSet<String>>>,
+    /// Made when the first softdep names no module, as it means reading the modules; those of the
+    /// crypto API apart, as nearly all such softdeps are theirs and all others take ten times as long.
+    crypto_aliases: OnceLock<Aliases>,
+    other_aliases: OnceLock<Aliases>,
 }
+
+/// Alias -> names of the modules that have it.
+type Aliases = HashMap<String, BTreeSet<String>>;
 
 /// Modules chosen from a [`ModuleTree`], closed over their dependencies.
 #[derive(Debug, Clone)]
@@ -73,7 +78,7 @@ impl ModuleTree {
             .filter_map(|path| Some((modinfo::name_of_file(path)?, path.to_owned())))
             .collect();
         let builtin_info = ModInfo::of_builtin(&read_if_there(&folder.join("modules.builtin.modinfo"))?);
-        Ok(Self { folder: folder.to_owned(), version, modules, builtin, builtin_info, aliases: OnceLock::new() })
+        Ok(Self { folder: folder.to_owned(), version, modules, builtin, builtin_info, crypto_aliases: OnceLock::new(), other_aliases: OnceLock::new() })
     }
 
     /// The kernel's version and ABI, such as `6.12.107+deb13-amd64`.
@@ -165,21 +170,25 @@ impl ModuleTree {
     }
 
     fn with_alias(&self, alias: &str) -> Result<BTreeSet<String>> {
-        let index = match self.aliases.get() {
+        let is_crypto = alias.starts_with("crypto_");
+        let cell = if is_crypto { &self.crypto_aliases } else { &self.other_aliases };
+        let index = match cell.get() {
             Some(index) => index,
             None => {
-                let index = self.index_aliases()?;
-                self.aliases.get_or_init(|| index)
+                let index = self.index_aliases(is_crypto)?;
+                cell.get_or_init(|| index)
             }
         };
         Ok(index.get(alias).cloned().unwrap_or_default())
     }
 
-    /// Every alias without wildcards: softdeps name services, never patterns of devices.
-    fn index_aliases(&self) -> Result<HashMap<String, BTreeSet<String>>> {
-        let loadable: Vec<(&String, ModInfo)> =
-            self.modules.par_iter().map(|(name, _)| Ok((name, self.module(name)?.info))).collect::<Result<_>>()?;
-        let mut index = HashMap::<String, BTreeSet<String>>::new();
+    /// Aliases without wildcards: softdeps name services, never patterns of devices. `crypto-*` are
+    /// given by modules in folders called `crypto`.
+    fn index_aliases(&self, crypto: bool) -> Result<Aliases> {
+        let is_candidate = |path: &str| path.split('/').any(|folder| folder == "crypto") == crypto;
+        let candidates: Vec<&String> = self.modules.iter().filter(|(_, path)| is_candidate(path)).map(|(name, _)| name).collect();
+        let loadable: Vec<(&String, ModInfo)> = candidates.into_par_iter().map(|name| Ok((name, self.module(name)?.info))).collect::<Result<_>>()?;
+        let mut index = Aliases::new();
         for (name, info) in loadable.iter().map(|(name, info)| (*name, info)).chain(&self.builtin_info) {
             for alias in info.aliases.iter().filter(|alias| !alias.contains(['*', '?', '['])) {
                 index.entry(modinfo::canonical(alias)).or_default().insert(name.clone());

@@ -168,7 +168,7 @@ impl ZfsBuild<'_> {
         let env = [
             ("PATH", "/usr/sbin:/usr/bin"),
             ("HOME", BUILD_FOLDER),
-            ("LC_ALL", "C.UTF-8"),
+            ("LC_ALL", "C"),
             ("TZ", "UTC"),
             ("SOURCE_DATE_EPOCH", &*now),
             // https://docs.kernel.org/kbuild/reproducible-builds.html

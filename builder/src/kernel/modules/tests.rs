@@ -86,12 +86,18 @@ fn an_entry_that_matches_nothing_is_refused_with_the_nearest_names() {
 
     hint: did you mean e1000e?
     ");
-    insta::assert_snapshot!(refused("drivers/net/ethernet/inte/**"), @"");
+    insta::assert_snapshot!(refused("drivers/net/ethernet/inte/**"), @"
+    error: profiles/nas.toml: kernel.modules: `drivers/net/ethernet/inte/**` matches no module of kernel 6.12.107+deb13-amd64
+
+    hint: did you mean drivers/net/ethernet/intel or drivers/net/ethernet/intel/igc or drivers/net/ethernet?
+    ");
 }
 
 #[test]
 fn a_dependency_that_the_kernel_lacks_is_an_error() {
-    insta::assert_snapshot!(refused("broken"), @"");
+    insta::assert_snapshot!(refused("broken"), @"
+    error: kernel/drivers/broken/broken.ko.xz depends on nowhere, which is not in kernel 6.12.107+deb13-amd64
+    ");
 }
 
 #[test]

@@ -65,8 +65,16 @@ fn the_sources_say_which_kernels_they_know() {
 
 #[test]
 fn a_kernel_newer_than_zfs_supports_is_refused() {
-    insta::assert_snapshot!(render(&sources().check_kernel("7.3.1+deb14-amd64").unwrap_err()), @"");
-    insta::assert_snapshot!(render(&sources().check_kernel("4.9.0-1-amd64").unwrap_err()), @"");
+    insta::assert_snapshot!(render(&sources().check_kernel("7.3.1+deb14-amd64").unwrap_err()), @"
+    error: kernel 7.3.1+deb14-amd64 is newer than ZFS 2.3.9 supports (4.18 to 7.2)
+
+    hint: pin an older kernel or a newer zfs-dkms in the profile, then run `larder lock`
+    ");
+    insta::assert_snapshot!(render(&sources().check_kernel("4.9.0-1-amd64").unwrap_err()), @"
+    error: kernel 4.9.0-1-amd64 is older than ZFS 2.3.9 supports (4.18 to 7.2)
+
+    hint: pin a newer kernel in the profile, then run `larder lock`
+    ");
 }
 
 #[test]
@@ -79,27 +87,42 @@ fn series_compare_as_numbers() {
 #[test]
 fn modules_and_programs_of_different_versions_are_refused() {
     check_userland("2.3.9-0+deb13u1", "2.3.9-0+deb13u1").unwrap();
-    insta::assert_snapshot!(render(&check_userland("2.3.9-0+deb13u1", "2.3.2-2").unwrap_err()), @"");
+    insta::assert_snapshot!(render(&check_userland("2.3.9-0+deb13u1", "2.3.2-2").unwrap_err()), @"
+    error: the ZFS modules would be 2.3.9-0+deb13u1 (zfs-dkms, tools tree `zfs`), the programs 2.3.2-2 (zfsutils-linux, image)
+
+    hint: run `larder lock` to bring both to the same version
+    ");
 }
 
 #[test]
 fn headers_for_another_kernel_are_refused() {
     let tools = tools();
     check_headers(tools.path(), KERNEL).unwrap();
-    insta::assert_snapshot!(render(&check_headers(tools.path(), "6.12.117+deb13-amd64").unwrap_err()), @"");
+    insta::assert_snapshot!(render(&check_headers(tools.path(), "6.12.117+deb13-amd64").unwrap_err()), @"
+    error: the image's kernel is 6.12.117+deb13-amd64, but the tools tree `zfs` has headers for 6.12.107+deb13-amd64
+
+    hint: run `larder lock` to bring kernel and headers to the same version
+    ");
 }
 
 #[test]
 fn the_build_configures_compiles_and_strips() {
     let (built, commands) = build(VERMAGIC);
     assert_eq!(built.unwrap(), ["zfs/module/spl.ko", "zfs/module/zfs.ko"]);
-    insta::assert_snapshot!(commands.join("\n"), @"");
+    insta::assert_snapshot!(commands.join("\n"), @"
+    /build/zfs$ /bin/sh ./configure --disable-dependency-tracking --prefix=/usr --with-config=kernel --with-linux=/usr/lib/modules/6.12.107+deb13-amd64/source --with-linux-obj=/usr/lib/modules/6.12.107+deb13-amd64/build
+    /build/zfs$ make -j2
+    /build$ strip --strip-debug /build/zfs/module/spl.ko
+    /build$ strip --strip-debug /build/zfs/module/zfs.ko
+    ");
 }
 
 #[test]
 fn modules_for_another_kernel_are_refused() {
     let (built, _) = build("6.12.1-amd64 SMP");
-    insta::assert_snapshot!(built.unwrap_err(), @"");
+    insta::assert_snapshot!(built.unwrap_err(), @"
+    spl.ko was built for `6.12.1-amd64 SMP`, the kernel is `6.12.107+deb13-amd64 SMP preempt mod_unload modversions`
+    ");
 }
 
 #[test]
