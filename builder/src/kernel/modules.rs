@@ -169,17 +169,26 @@ impl ModuleTree {
         Ok(needs)
     }
 
+    /// Names of modules with the alias. Softdeps write services of the crypto API both as `crypto-crc32c`
+    /// and as `crc32c`, hence the order.
     fn with_alias(&self, alias: &str) -> Result<BTreeSet<String>> {
-        let is_crypto = alias.starts_with("crypto_");
-        let cell = if is_crypto { &self.crypto_aliases } else { &self.other_aliases };
-        let index = match cell.get() {
-            Some(index) => index,
-            None => {
-                let index = self.index_aliases(is_crypto)?;
-                cell.get_or_init(|| index)
-            }
-        };
-        Ok(index.get(alias).cloned().unwrap_or_default())
+        let in_crypto = self.aliases(true)?.get(alias);
+        if let Some(names) = in_crypto {
+            return Ok(names.clone());
+        }
+        if alias.starts_with("crypto_") {
+            return Ok(BTreeSet::new());
+        }
+        Ok(self.aliases(false)?.get(alias).cloned().unwrap_or_default())
+    }
+
+    fn aliases(&self, crypto: bool) -> Result<&Aliases> {
+        let cell = if crypto { &self.crypto_aliases } else { &self.other_aliases };
+        if let Some(index) = cell.get() {
+            return Ok(index);
+        }
+        let index = self.index_aliases(crypto)?;
+        Ok(cell.get_or_init(|| index))
     }
 
     /// Aliases without wildcards: softdeps name services, never patterns of devices. `crypto-*` are
