@@ -1,1 +1,31 @@
-//! To be described.
+//! The kernel's modules, the firmware they ask for, and ZFS built against it.
+//!
+//! Debian ships every module, xz-compressed, and all firmware. An image keeps those that its profile
+//! can use, uncompressed: compressed modules change completely with each kernel, while uncompressed
+//! ones differ in few blocks, and that is what an update has to carry.
+//!
+//! ```text
+//! usr/lib/modules/KVER/kernel/…/igc.ko     kept modules, same folders as in the package   [`modules`]
+//!                      extra/zfs.ko        modules that Debian ships as sources           [`zfs`]
+//!                      modules.order, modules.builtin, modules.builtin.modinfo   as shipped
+//!                      modules.dep, modules.alias, …   made by depmod for what was kept
+//! usr/lib/firmware/…                       what kept modules name, and the profile's list [`firmware`]
+//! ```
+
+pub mod firmware;
+pub mod modinfo;
+pub mod modules;
+pub mod zfs;
+
+/// Up to three of `known` that look most like `wanted`: the hint for a misspelt name.
+pub(crate) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    const ALIKE: f64 = 0.75;
+    let mut scored: Vec<(f64, &str)> = known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(wanted, name), name))
+        .filter(|(score, _)| *score >= ALIKE)
+        .collect();
+    scored.sort_by(|(score_a, name_a), (score_b, name_b)| score_b.total_cmp(score_a).then(name_a.cmp(name_b)));
+    scored.dedup_by_key(|(_, name)| *name);
+    scored.into_iter().take(3).map(|(_, name)| name).collect()
+}

@@ -1,0 +1,173 @@
+//! `overlay.toml`: what files cannot say by themselves.
+//!
+//! ```toml
+//! schema = 1
+//! description = "Shares by SMB"
+//! requires = ["base"]            # overlays that come along
+//!
+//! [[path]]                       # a file of `root/` that is not 0644 (or 0755) and root's
+//! path = "/etc/larder/secret"
+//! mode = "0600"
+//! owner = 100                    # `root` or a number, as names depend on the installed packages
+//! group = 100
+//!
+//! [[directory]]                  # a folder: git keeps no empty ones, and no modes
+//! path = "/var/lib/larder"
+//! mode = "0700"
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Entry, Kind};
+use crate::kernel::nearest;
+use crate::report::Mistake;
+
+/// A checked `overlay.toml`; an absent one is the same as an empty one.
+#[derive(Debug, Default)]
+pub(super) struct Manifest {
+    file: ManifestFile,
+    /// How the file is called in messages.
+    shown: String,
+    text: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ManifestFile {
+    #[serde(rename = "schema")]
+    _schema: Schema,
+    #[serde(default, rename = "description")]
+    _description: String,
+    #[serde(default)]
+    requires: Vec<Spanned<String>>,
+    #[serde(default)]
+    path: Vec<Spanned<Rule>>,
+    #[serde(default)]
+    directory: Vec<Spanned<Rule>>,
+}
+
+/// The version of this format; a type, so that another number fails while parsing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "u64")]
+struct Schema;
+
+impl TryFrom<u64> for Schema {
+    type Error = String;
+    fn try_from(version: u64) -> Result<Self, String> {
+        if version == 1 { Ok(Self) } else { Err(format!("schema {version} is not known to this larder, it reads schema 1")) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Rule {
+    path: String,
+    mode: Option<Mode>,
+    #[serde(default)]
+    owner: Id,
+    #[serde(default)]
+    group: Id,
+}
+
+/// Permission bits, written in octal.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+struct Mode(u32);
+
+impl TryFrom<String> for Mode {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+        let bits = u32::from_str_radix(&text, 8).ok().filter(|_| digits);
+        bits.map(Self).ok_or_else(|| format!("`{text}` is not a mode, write it as \"0600\""))
+    }
+}
+
+/// A user's or group's number; `root` is the one name that is the same everywhere.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(try_from = "toml::Value")]
+struct Id(u32);
+
+impl TryFrom<toml::Value> for Id {
+    type Error = String;
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        // The build's user namespace maps this many (larder's `namespace`).
+        const MAPPED: i64 = 65536;
+        match &value {
+            toml::Value::String(name) if name == "root" => Ok(Self(0)),
+            toml::Value::Integer(id) if (0..MAPPED).contains(id) => Ok(Self(*id as u32)),
+            _ => Err(format!("{value} is no owner: write \"root\" or a number below {MAPPED}")),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads the file, if there is one.
+    pub(super) fn read(path: &Path, shown: &str) -> Result<Self> {
+        if !path.exists() {
+            return Ok(Self::default());
+        }
+        let text = fs_err::read_to_string(path)?;
+        let file = toml::from_str(&text).map_err(|error| {
+            let line = line_of(&text, error.span().map_or(0, |span| span.start));
+            Mistake::new(format!("{shown}:{line}: {}", error.message()))
+        })?;
+        Ok(Self { file, shown: shown.to_owned(), text })
+    }
+
+    /// Names of required overlays, each with the place that asks for it.
+    pub(super) fn requires(&self) -> impl Iterator<Item = (String, String)> {
+        self.file.requires.iter().map(|name| (name.get_ref().clone(), self.place(name)))
+    }
+
+    /// Applies modes and owners to the overlay's own entries and adds its folders.
+    pub(super) fn apply(&self, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
+        for rule in &self.file.path {
+            let place = self.place(rule);
+            let rule = rule.get_ref();
+            let Some(entry) = entries.get_mut(&rule.path) else {
+                let mistake = Mistake::new(format!("{place}: the overlay has no file for `{}`", rule.path));
+                let alike = nearest(&rule.path, entries.keys().map(String::as_str));
+                let next = if alike.is_empty() { "folders are listed as [[directory]]".to_owned() } else { format!("did you mean {}?", alike.join(" or ")) };
+                return Err(mistake.hint(next).into());
+            };
+            match (&entry.kind, rule.mode) {
+                (Kind::Symlink { .. }, Some(_)) => return Err(Mistake::new(format!("{place}: `{}` is a link, links have no mode", rule.path)).into()),
+                (_, Some(Mode(mode))) => entry.mode = mode,
+                (_, None) => {}
+            }
+            (entry.owner, entry.group) = (rule.owner.0, rule.group.0);
+        }
+        for rule in &self.file.directory {
+            self.add_directory(self.place(rule), rule.get_ref(), entries)?;
+        }
+        Ok(())
+    }
+
+    fn add_directory(&self, place: String, rule: &Rule, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
+        let is_clean = rule.path.strip_prefix('/').is_some_and(|path| path.split('/').all(|part| !matches!(part, "" | "." | "..")));
+        if !is_clean {
+            return Err(Mistake::new(format!("{place}: `{}` is not an absolute path without `.` and `..`", rule.path)).into());
+        }
+        let mode = rule.mode.map_or(0o755, |Mode(mode)| mode);
+        let entry = Entry { kind: Kind::Directory, mode, owner: rule.owner.0, group: rule.group.0, origin: place.clone() };
+        match entries.insert(rule.path.clone(), entry) {
+            Some(other) => Err(super::collision(&rule.path, &other.origin, &place).into()),
+            None => Ok(()),
+        }
+    }
+
+    fn place<T>(&self, value: &Spanned<T>) -> String {
+        format!("{}:{}", self.shown, line_of(&self.text, value.span().start))
+    }
+}
+
+/// The line, from 1, of a byte of the text.
+fn line_of(text: &str, at: usize) -> usize {
+    text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
