@@ -225,19 +225,10 @@ impl Fields {
 
     fn package(&self, text: &str, start: usize, index: u32) -> Result<Package, String> {
         let required = |field: usize| match self.spans[field] {
-            span if span.is_empty() => Err(format!(
-                "the stanza has no {}",
-                [
-                    "Package",
-                    "Version",
-                    "Architecture",
-                    "Filename",
-                    "Size",
-                    "SHA256"
-                ][field]
-            )),
+            span if span.is_empty() => Err(format!("the stanza has no {}", FIELDS[field])),
             span => Ok(span),
         };
+        (NAME..=SHA256).try_for_each(|field| required(field).map(drop))?;
         let checked = |field: usize, valid: fn(&str) -> bool| {
             let span = required(field)?;
             if valid(span.of(text)) {
@@ -376,7 +367,7 @@ mod tests {
         for (text, message) in [
             (
                 stanza("").replace("Size: 7\n", ""),
-                "debian trixie Packages:1: the stanza has no Size",
+                "debian trixie Packages:1: the stanza has no size",
             ),
             (
                 stanza("what\n"),
