@@ -91,7 +91,7 @@ pub struct FolderMirror {
 
 impl FolderMirror {
     /// An empty mirror with a key.
-    pub fn new() -> Self {
+    pub fn empty() -> Self {
         Self {
             folder: TempDir::new().unwrap(),
             key: key_for(3650),

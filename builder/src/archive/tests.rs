@@ -35,7 +35,7 @@ fn load(mirror: &FolderMirror, suites: &[&str]) -> Result<Universe> {
 
 #[test]
 fn all_suites_of_the_request_are_loaded_in_its_order() {
-    let mirror = FolderMirror::new();
+    let mirror = FolderMirror::empty();
     mirror.publish(
         "trixie",
         "Acquire-By-Hash: yes\n",
@@ -69,7 +69,7 @@ fn all_suites_of_the_request_are_loaded_in_its_order() {
 
 #[test]
 fn an_index_is_read_in_whatever_form_the_archive_has_it() {
-    let mirror = FolderMirror::new();
+    let mirror = FolderMirror::empty();
     mirror.publish_files(
         "trixie",
         "",
@@ -80,7 +80,7 @@ fn an_index_is_read_in_whatever_form_the_archive_has_it() {
 
 #[test]
 fn a_release_that_lists_files_by_hash_is_fetched_so() {
-    let mirror = FolderMirror::new();
+    let mirror = FolderMirror::empty();
     mirror.publish("trixie", "Acquire-By-Hash: yes\n", &stanza("a", "1"));
     fs_err::write(
         mirror.file("http://mirror.example/debian/dists/trixie/main/binary-amd64/Packages.xz"),
@@ -92,7 +92,7 @@ fn a_release_that_lists_files_by_hash_is_fetched_so() {
 
 #[test]
 fn an_unreachable_mirror_is_named_with_its_setting() {
-    let mirror = FolderMirror::new();
+    let mirror = FolderMirror::empty();
     let text = render(&load(&mirror, &["trixie"]).unwrap_err());
     let text = text.replace(
         mirror.file("http://mirror.example/").to_str().unwrap(),
@@ -109,7 +109,7 @@ fn an_unreachable_mirror_is_named_with_its_setting() {
 
 #[test]
 fn an_index_other_than_the_signed_one_is_refused() {
-    let mirror = FolderMirror::new();
+    let mirror = FolderMirror::empty();
     mirror.publish("trixie", "", &stanza("a", "1"));
     fs_err::write(
         mirror.file("http://mirror.example/debian/dists/trixie/main/binary-amd64/Packages.xz"),
@@ -121,7 +121,7 @@ fn an_index_other_than_the_signed_one_is_refused() {
 
 #[test]
 fn a_component_that_the_suite_lacks_is_named() {
-    let mirror = FolderMirror::new();
+    let mirror = FolderMirror::empty();
     mirror.publish_files("trixie", "", &BTreeMap::new());
     let error = load(&mirror, &["trixie"]).unwrap_err();
     assert_eq!(
@@ -132,7 +132,7 @@ fn a_component_that_the_suite_lacks_is_named() {
 
 #[test]
 fn a_broken_stanza_is_named_with_archive_suite_index_and_line() {
-    let mirror = FolderMirror::new();
+    let mirror = FolderMirror::empty();
     mirror.publish("trixie", "", &(stanza("a", "1") + "Package: b\n"));
     let error = load(&mirror, &["trixie"]).unwrap_err();
     assert_eq!(

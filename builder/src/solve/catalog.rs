@@ -1,5 +1,4 @@
-//! The packages of a request, by name: which version is whose candidate, and which packages satisfy
-//! or break a relation.
+//! The packages of a request, by name: which versions there are, and which of them apt would take.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -9,8 +8,7 @@ use debversion::Version;
 use resolvo::{DenseIndex as _, SolvableId};
 
 use super::Reason;
-use crate::archive::packages::MultiArch;
-use crate::archive::relation::{self, Group, Relation};
+use crate::archive::relation::{self, Relation};
 use crate::archive::{PackageId, PackageView, Universe};
 use crate::profile::PackageRequest;
 use crate::report::Mistake;
@@ -30,38 +28,24 @@ pub(super) struct Root {
     pub(super) reason: Reason,
 }
 
-/// Packages one of which is needed, the preferred first.
-#[derive(Debug)]
-pub(super) struct Requirement<'u> {
-    pub(super) relations: Group<'u>,
-    pub(super) options: Vec<PackageId>,
-}
-
-/// Packages that cannot be installed beside another one.
-#[derive(Debug)]
-pub(super) struct Exclusion {
-    pub(super) text: String,
-    pub(super) packages: Vec<PackageId>,
-}
-
 /// A `Provides` of some package.
-struct Provided<'u> {
-    by: PackageId,
-    relation: Relation<'u>,
+pub(super) struct Provided<'u> {
+    pub(super) by: PackageId,
+    pub(super) relation: Relation<'u>,
 }
 
 pub(super) struct Catalog<'u> {
     universe: &'u Universe,
-    native: &'u str,
+    pub(super) native: &'u str,
     /// All versions of a name on all architectures, the most preferred first.
     by_name: HashMap<&'u str, Vec<PackageId>>,
-    provided: HashMap<&'u str, Vec<Provided<'u>>>,
+    pub(super) provided: HashMap<&'u str, Vec<Provided<'u>>>,
     /// Versions are parsed when first compared.
     versions: Vec<OnceCell<Version>>,
     forbidden: HashSet<&'u str>,
     pins: HashMap<&'u str, &'u str>,
     /// Whether any package is for another architecture than the machine's.
-    foreign: bool,
+    pub(super) foreign: bool,
 }
 
 impl std::fmt::Debug for Catalog<'_> {
@@ -244,7 +228,7 @@ impl<'u> Catalog<'u> {
         PackageId::from_index(id.to_index())
     }
 
-    fn version(&self, id: PackageId) -> &Version {
+    pub(super) fn version(&self, id: PackageId) -> &Version {
         // The index's parser has checked the text, so the fallback cannot be reached.
         self.versions[id.index()].get_or_init(|| {
             relation::version(self.package(id).version())
@@ -252,7 +236,7 @@ impl<'u> Catalog<'u> {
         })
     }
 
-    fn versions_of(&self, name: &str) -> &[PackageId] {
+    pub(super) fn versions_of(&self, name: &str) -> &[PackageId] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
@@ -276,167 +260,12 @@ impl<'u> Catalog<'u> {
     }
 
     /// Whether apt would consider this version of its package.
-    fn is_candidate(&self, id: PackageId) -> bool {
+    pub(super) fn is_candidate(&self, id: PackageId) -> bool {
         let slot = self.slot(id);
         self.versions_of(slot.name)
             .iter()
             .find(|other| self.slot(**other) == slot)
             == Some(&id)
-    }
-
-    /// What the package needs: Pre-Depends, then Depends.
-    pub(super) fn requirements(&self, id: PackageId) -> Result<Vec<Requirement<'u>>> {
-        let package = self.package(id);
-        let architecture = self.slot(id).architecture;
-        let mut requirements = Vec::new();
-        for field in [package.pre_depends(), package.depends()] {
-            for mut relations in relation::parse(field).map_err(|error| package.malformed(error))? {
-                relations.retain(|relation| relation.applies_to(architecture));
-                if !relations.is_empty() {
-                    let options = self.options(&relations, architecture);
-                    requirements.push(Requirement { relations, options });
-                }
-            }
-        }
-        Ok(requirements)
-    }
-
-    /// Who satisfies any of the alternatives: candidates in the order of preference, then the
-    /// versions that apt would not consider.
-    fn options(&self, relations: &[Relation<'_>], architecture: &str) -> Vec<PackageId> {
-        let mut seen = HashSet::new();
-        let all: Vec<PackageId> = relations
-            .iter()
-            .flat_map(|relation| self.satisfying(relation, architecture))
-            .filter(|id| seen.insert(*id))
-            .collect();
-        let (mut options, others): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|id| self.is_candidate(*id));
-        options.extend(others);
-        options
-    }
-
-    /// Who satisfies a relation of a package for `architecture`.
-    fn satisfying(&self, relation: &Relation<'_>, architecture: &str) -> Vec<PackageId> {
-        let real = self
-            .versions_of(relation.name)
-            .iter()
-            .copied()
-            .filter(|id| {
-                self.accepts(relation, *id) && self.serves(*id, relation.qualifier, architecture)
-            });
-        let virtuals = self
-            .provided
-            .get(relation.name)
-            .map_or(&[][..], Vec::as_slice)
-            .iter();
-        let virtuals = virtuals.filter(|provided| {
-            provides(provided, relation)
-                && self.serves_as(provided, relation.qualifier, architecture)
-        });
-        real.chain(virtuals.map(|provided| provided.by)).collect()
-    }
-
-    fn accepts(&self, relation: &Relation<'_>, id: PackageId) -> bool {
-        relation.version.is_none_or(|(operator, version)| {
-            relation::version(version)
-                .is_ok_and(|version| operator.accepts(self.version(id).cmp(&version)))
-        })
-    }
-
-    /// The multi-arch rules: whose architecture will do for a dependency of a package for
-    /// `architecture` (see the specification, wiki.ubuntu.com/MultiarchSpec, and dpkg's
-    /// `deppossi_arch_satisfied`).
-    fn serves(&self, id: PackageId, qualifier: Option<&str>, architecture: &str) -> bool {
-        let (own, multi_arch) = (self.slot(id).architecture, self.package(id).multi_arch());
-        match qualifier {
-            None => own == architecture || multi_arch == MultiArch::Foreign,
-            Some("any") => matches!(multi_arch, MultiArch::Allowed | MultiArch::Foreign),
-            Some("native") => own == self.native,
-            Some(wanted) => own == wanted,
-        }
-    }
-
-    /// As `serves`, for a name that a package provides: `Provides: x:any` serves `x:any` itself.
-    fn serves_as(
-        &self,
-        provided: &Provided<'_>,
-        qualifier: Option<&str>,
-        architecture: &str,
-    ) -> bool {
-        match provided.relation.qualifier {
-            Some("any") => qualifier == Some("any") || qualifier.is_none(),
-            Some(own) => qualifier.unwrap_or(architecture) == own,
-            None => self.serves(provided.by, qualifier, architecture),
-        }
-    }
-
-    /// What cannot be installed beside the package: Conflicts, Breaks, and its own name on other
-    /// architectures unless both are `Multi-Arch: same` and of one version.
-    pub(super) fn exclusions(&self, id: PackageId) -> Result<Vec<Exclusion>> {
-        let package = self.package(id);
-        let architecture = self.slot(id).architecture;
-        let mut exclusions = Vec::new();
-        for field in [package.conflicts(), package.breaks()] {
-            for relation in relation::parse(field)
-                .map_err(|error| package.malformed(error))?
-                .into_iter()
-                .flatten()
-            {
-                if relation.applies_to(architecture) {
-                    let packages = self.hit_by(&relation, package.name());
-                    exclusions.push(Exclusion {
-                        text: relation.to_string(),
-                        packages,
-                    });
-                }
-            }
-        }
-        if self.foreign {
-            let same = |other: PackageId| {
-                [id, other]
-                    .iter()
-                    .all(|id| self.package(*id).multi_arch() == MultiArch::Same)
-                    && self.version(id) == self.version(other)
-            };
-            let others = self
-                .versions_of(package.name())
-                .iter()
-                .copied()
-                .filter(|other| self.slot(*other).architecture != architecture && !same(*other));
-            exclusions.push(Exclusion {
-                text: "on another architecture".to_owned(),
-                packages: others.collect(),
-            });
-        }
-        exclusions.retain(|exclusion| !exclusion.packages.is_empty());
-        Ok(exclusions)
-    }
-
-    /// Whom a negative relation hits: on every architecture when it names none, and never another
-    /// version of the package itself, which is how "only one provider of this" is written (Policy 7.4).
-    fn hit_by(&self, relation: &Relation<'_>, own: &str) -> Vec<PackageId> {
-        let on = |id: PackageId| match relation.qualifier {
-            None | Some("any") => true,
-            Some("native") => self.slot(id).architecture == self.native,
-            Some(wanted) => self.slot(id).architecture == wanted,
-        };
-        let real = self
-            .versions_of(relation.name)
-            .iter()
-            .copied()
-            .filter(|id| self.accepts(relation, *id));
-        let virtuals = self
-            .provided
-            .get(relation.name)
-            .map_or(&[][..], Vec::as_slice)
-            .iter();
-        let virtuals = virtuals
-            .filter(|provided| provides(provided, relation))
-            .map(|provided| provided.by);
-        real.chain(virtuals)
-            .filter(|id| on(*id) && self.package(*id).name() != own)
-            .collect()
     }
 
     /// The request's own requirements, in the order of their names.
@@ -493,20 +322,5 @@ impl<'u> Catalog<'u> {
                 .hint(format!("include one of {}", names.join(", ")))
                 .into()),
         }
-    }
-}
-
-/// Whether a `Provides` answers to a relation's name and version. One without a version answers only
-/// to relations without one (Policy 7.5).
-fn provides(provided: &Provided<'_>, relation: &Relation<'_>) -> bool {
-    let Some((operator, wanted)) = relation.version else {
-        return true;
-    };
-    let Some((_, offered)) = provided.relation.version else {
-        return false;
-    };
-    match (relation::version(offered), relation::version(wanted)) {
-        (Ok(offered), Ok(wanted)) => operator.accepts(offered.cmp(&wanted)),
-        _ => false,
     }
 }

@@ -2,8 +2,40 @@
 
 use crate::report::Mistake;
 
+/// resolvo's phrases in the words of Debian's relations. Its first line says what our own says.
+const PHRASES: [(&str, &str); 8] = [
+    ("The following packages are incompatible\n", ""),
+    (
+        "cannot be installed because there are no viable options:",
+        "cannot be installed:",
+    ),
+    (
+        "can be installed with any of the following options:",
+        "could be:",
+    ),
+    (" would require", " needs"),
+    (" would constrain", " excludes"),
+    (
+        ", for which no candidates were found.",
+        ", which no suite has",
+    ),
+    (
+        ", which conflicts with the versions reported above.",
+        ", which rules out the versions above",
+    ),
+    (
+        ", which conflicts with any installable versions previously reported",
+        "",
+    ),
+];
+
 /// The solver's tree of reasons as a mistake.
 pub(super) fn conflict(tree: &str) -> Mistake {
+    let tree = PHRASES
+        .iter()
+        .fold(tree.to_owned(), |tree, (theirs, ours)| {
+            tree.replace(theirs, ours)
+        });
     let lines: Vec<String> = tree
         .lines()
         .filter(|line| !line.trim().is_empty())

@@ -1,8 +1,8 @@
 //! Which packages to install: what `apt-get install --no-install-recommends` would choose on an
 //! empty system, decided by a SAT solver.
 //!
-//! [`catalog`] knows names, priorities, versions and who satisfies a relation; [`provider`] puts it
-//! in the solver's terms; [`explain`] words its refusals. The rules, and where they are from:
+//! `catalog` knows names, priorities and versions; `relations` who satisfies a relation; `provider`
+//! puts it in the solver's terms; `explain` words its refusals. The rules, and where they are from:
 //!
 //! - Of several versions of a package the one with the highest (suite priority, version) is apt's
 //!   *candidate* (apt_preferences(5)). The solver tries candidates first, in all alternatives, and
@@ -14,6 +14,7 @@
 mod catalog;
 mod explain;
 mod provider;
+mod relations;
 
 use std::collections::BTreeMap;
 

@@ -15,7 +15,8 @@ use resolvo::{
     SolverCache, StringId, VersionSetId, VersionSetUnionId,
 };
 
-use super::catalog::{Catalog, Exclusion, Root, Slot};
+use super::catalog::{Catalog, Root, Slot};
+use super::relations::Exclusion;
 use crate::archive::PackageId;
 
 /// Packages of one slot.
@@ -120,11 +121,7 @@ impl<'c, 'u> Provider<'c, 'u> {
                 .into_iter()
                 .filter(|id| !exclusion.packages.contains(id))
                 .collect();
-            self.set(
-                name,
-                allowed,
-                format!("(conflicts with {})", exclusion.text),
-            )
+            self.set(name, allowed, format!("({})", exclusion.text))
         };
         slots.into_iter().map(constraint).collect()
     }

@@ -331,10 +331,9 @@ fn a_forbidden_package_is_avoided_or_the_reason_given() {
     request.include.insert("d".into());
     insta::assert_snapshot!(render(&solve(&request, &universe).unwrap_err()), @r"
     error: the profile's packages cannot be installed together:
-      The following packages are incompatible
-      └─ d cannot be installed because there are no viable options:
-         └─ d 1 would require
-            └─ b, which cannot be installed because there are no viable options:
+      └─ d cannot be installed:
+         └─ d 1 needs
+            └─ b, which cannot be installed:
                └─ b 1 is excluded because the profile forbids it
 
     hint: change `include`, `forbid` or `pins` of the profile's [packages]; the tree's innermost lines name what clashes
@@ -353,38 +352,36 @@ fn a_conflict_is_explained_as_a_tree() {
     ];
     insta::assert_snapshot!(refusal(&["nas"], &lines), @r"
     error: the profile's packages cannot be installed together:
-      The following packages are incompatible
-      └─ nas cannot be installed because there are no viable options:
-         └─ nas 1 would require
-            ├─ web, which can be installed with any of the following options:
-            │  └─ web 1 would require
-            │     └─ lib (>= 2), which can be installed with any of the following options:
+      └─ nas cannot be installed:
+         └─ nas 1 needs
+            ├─ web, which could be:
+            │  └─ web 1 needs
+            │     └─ lib (>= 2), which could be:
             │        └─ lib 2
-            └─ mail, which cannot be installed because there are no viable options:
-               └─ mail 1 would require
-                  └─ mta, which cannot be installed because there are no viable options:
-                     └─ mta 1 would require
-                        └─ lib (<< 2), which cannot be installed because there are no viable options:
-                           └─ lib 1, which conflicts with the versions reported above.
+            └─ mail, which cannot be installed:
+               └─ mail 1 needs
+                  └─ mta, which cannot be installed:
+                     └─ mta 1 needs
+                        └─ lib (<< 2), which cannot be installed:
+                           └─ lib 1, which rules out the versions above
 
     hint: change `include`, `forbid` or `pins` of the profile's [packages]; the tree's innermost lines name what clashes
     ");
     insta::assert_snapshot!(refusal(&["a", "b"], &["a 1; Breaks: b (<< 2)", "b 1"]), @r"
     error: the profile's packages cannot be installed together:
-      The following packages are incompatible
-      ├─ b can be installed with any of the following options:
+      ├─ b could be:
       │  └─ b 1
-      └─ a cannot be installed because there are no viable options:
-         └─ a 1 would constrain
-            └─ b (conflicts with b (<< 2)), which conflicts with any installable versions previously reported
+      └─ a cannot be installed:
+         └─ a 1 excludes
+            └─ b (Breaks: b (<< 2))
 
     hint: change `include`, `forbid` or `pins` of the profile's [packages]; the tree's innermost lines name what clashes
     ");
     insta::assert_snapshot!(refusal(&["a"], &["a 1; Depends: b (>= 2) | gone, c", "b 1", "c 1"]), @r"
     error: the profile's packages cannot be installed together:
-      a cannot be installed because there are no viable options:
-      └─ a 1 would require
-         └─ b (>= 2) | gone, for which no candidates were found.
+      a cannot be installed:
+      └─ a 1 needs
+         └─ b (>= 2) | gone, which no suite has
 
     hint: change `include`, `forbid` or `pins` of the profile's [packages]; the tree's innermost lines name what clashes
     ");
