@@ -74,7 +74,12 @@ impl FirmwareIndex {
 
     /// Chooses the firmware that modules name (`Selection::firmware`) and that the profile's `extra`
     /// patterns match. A pattern of `extra` that matches nothing is a mistake, `origin` says whose.
-    pub fn plan(&self, named: &BTreeMap<String, BTreeSet<String>>, extra: &[String], origin: &str) -> Result<FirmwarePlan> {
+    pub fn plan(
+        &self,
+        named: &BTreeMap<String, BTreeSet<String>>,
+        extra: &[String],
+        origin: &str,
+    ) -> Result<FirmwarePlan> {
         let mut plan = FirmwarePlan::default();
         for (name, modules) in named {
             if !self.keep_matching(name, &mut plan.keep) {
@@ -82,14 +87,20 @@ impl FirmwareIndex {
             }
         }
         for pattern in extra {
-            pattern_of(pattern).map_err(|error| Mistake::new(format!("{origin}: `{pattern}` is not a valid pattern")).because(error))?;
+            pattern_of(pattern).map_err(|error| {
+                Mistake::new(format!("{origin}: `{pattern}` is not a valid pattern")).because(error)
+            })?;
             if !self.keep_matching(pattern, &mut plan.keep) {
                 let alike = nearest(pattern, self.entries.keys().map(String::as_str));
                 let next = match alike.as_slice() {
                     [] => "add the package that ships it, or remove the entry".to_owned(),
                     alike => format!("did you mean {}? else add the package that ships it", alike.join(" or ")),
                 };
-                return Err(Mistake::new(format!("{origin}: `{pattern}` matches no firmware of the profile's packages")).hint(next).into());
+                return Err(Mistake::new(format!(
+                    "{origin}: `{pattern}` matches no firmware of the profile's packages"
+                ))
+                .hint(next)
+                .into());
             }
         }
         Ok(plan)
@@ -119,7 +130,10 @@ impl FirmwareIndex {
                 return true;
             }
             let Some((link, entry)) = self.first_link(&path) else { return false };
-            let Some(next) = entry.link.as_deref().and_then(|target| resolve(&link, target, &path[link.len()..])) else { return false };
+            let Some(next) = entry.link.as_deref().and_then(|target| resolve(&link, target, &path[link.len()..]))
+            else {
+                return false;
+            };
             on_the_way.push((link, entry));
             path = next;
         }
@@ -251,7 +265,9 @@ mod tests {
     #[test]
     fn a_pattern_of_the_profile_that_matches_nothing_is_refused() {
         let (_root, index) = packages();
-        let error = index.plan(&BTreeMap::new(), &["i915/adlp_guc_71.bin".into()], "profiles/nas.toml: kernel.firmware").unwrap_err();
+        let error = index
+            .plan(&BTreeMap::new(), &["i915/adlp_guc_71.bin".into()], "profiles/nas.toml: kernel.firmware")
+            .unwrap_err();
         insta::assert_snapshot!(render(&error), @"
         error: profiles/nas.toml: kernel.firmware: `i915/adlp_guc_71.bin` matches no firmware of the profile's packages
 

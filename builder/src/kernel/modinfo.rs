@@ -149,7 +149,21 @@ pub(crate) mod tests {
         let table_at = (names_at + NAMES.len() as u64).next_multiple_of(8);
 
         let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-        for (value, width) in [(1, 2), (62, 2), (1, 4), (0, 8), (0, 8), (table_at, 8), (0, 4), (HEADER, 2), (0, 2), (0, 2), (64, 2), (3, 2), (2, 2)] {
+        for (value, width) in [
+            (1, 2),
+            (62, 2),
+            (1, 4),
+            (0, 8),
+            (0, 8),
+            (table_at, 8),
+            (0, 4),
+            (HEADER, 2),
+            (0, 2),
+            (0, 2),
+            (64, 2),
+            (3, 2),
+            (2, 2),
+        ] {
             elf.extend(&u64::to_le_bytes(value)[..width]);
         }
         elf.extend(&info);
@@ -220,7 +234,9 @@ pub(crate) mod tests {
 
     #[test]
     fn builtin_modules_are_told_apart_by_their_prefix() {
-        let builtin = ModInfo::of_builtin(b"xxhash-x.alias=crypto-xxhash\0crc32c_generic.alias=crypto-crc32c\0xxhash-x.license=GPL\0");
+        let builtin = ModInfo::of_builtin(
+            b"xxhash-x.alias=crypto-xxhash\0crc32c_generic.alias=crypto-crc32c\0xxhash-x.license=GPL\0",
+        );
         assert_eq!(builtin["xxhash_x"].aliases, ["crypto-xxhash"]);
         assert_eq!(builtin["crc32c_generic"].aliases, ["crypto-crc32c"]);
     }

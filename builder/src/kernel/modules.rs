@@ -78,7 +78,15 @@ impl ModuleTree {
             .filter_map(|path| Some((modinfo::name_of_file(path)?, path.to_owned())))
             .collect();
         let builtin_info = ModInfo::of_builtin(&read_if_there(&folder.join("modules.builtin.modinfo"))?);
-        Ok(Self { folder: folder.to_owned(), version, modules, builtin, builtin_info, crypto_aliases: OnceLock::new(), other_aliases: OnceLock::new() })
+        Ok(Self {
+            folder: folder.to_owned(),
+            version,
+            modules,
+            builtin,
+            builtin_info,
+            crypto_aliases: OnceLock::new(),
+            other_aliases: OnceLock::new(),
+        })
     }
 
     /// The kernel's version and ABI, such as `6.12.107+deb13-amd64`.
@@ -119,7 +127,8 @@ impl ModuleTree {
         let matches = |(name, path): (&String, &String)| {
             if is_path { glob.is_match(below_kernel(path)) } else { glob.is_match(name) }
         };
-        let loadable: Vec<String> = self.modules.iter().filter(|pair| matches(*pair)).map(|(name, _)| name.clone()).collect();
+        let loadable: Vec<String> =
+            self.modules.iter().filter(|pair| matches(*pair)).map(|(name, _)| name.clone()).collect();
         if loadable.is_empty() && !self.builtin.iter().any(matches) {
             return Err(self.no_match(entry, is_path, origin).into());
         }
@@ -129,7 +138,10 @@ impl ModuleTree {
     fn no_match(&self, entry: &str, is_path: bool, origin: &str) -> Mistake {
         let mistake = Mistake::new(format!("{origin}: `{entry}` matches no module of kernel {}", self.version));
         let all = || self.modules.iter().chain(&self.builtin);
-        let folders: BTreeSet<&str> = all().flat_map(|(_, path)| Path::new(below_kernel(path)).ancestors().skip(1)).filter_map(Path::to_str).collect();
+        let folders: BTreeSet<&str> = all()
+            .flat_map(|(_, path)| Path::new(below_kernel(path)).ancestors().skip(1))
+            .filter_map(Path::to_str)
+            .collect();
         let alike = if is_path {
             let literal = entry.split(['*', '?', '[', '{']).next().unwrap_or_default().trim_end_matches('/');
             nearest(literal, folders)
@@ -143,7 +155,10 @@ impl ModuleTree {
     }
 
     fn module(&self, name: &str) -> Result<Module> {
-        let path = self.modules.get(name).with_context(|| format!("module {name} is needed but not in kernel {}", self.version))?;
+        let path = self
+            .modules
+            .get(name)
+            .with_context(|| format!("module {name} is needed but not in kernel {}", self.version))?;
         let info = ModInfo::of_file(&self.folder.join(path)).with_context(|| format!("reading module {path}"))?;
         Ok(Module { path: path.clone(), info })
     }
@@ -195,8 +210,10 @@ impl ModuleTree {
     /// given by modules in folders called `crypto`.
     fn index_aliases(&self, crypto: bool) -> Result<Aliases> {
         let is_candidate = |path: &str| path.split('/').any(|folder| folder == "crypto") == crypto;
-        let candidates: Vec<&String> = self.modules.iter().filter(|(_, path)| is_candidate(path)).map(|(name, _)| name).collect();
-        let loadable: Vec<(&String, ModInfo)> = candidates.into_par_iter().map(|name| Ok((name, self.module(name)?.info))).collect::<Result<_>>()?;
+        let candidates: Vec<&String> =
+            self.modules.iter().filter(|(_, path)| is_candidate(path)).map(|(name, _)| name).collect();
+        let loadable: Vec<(&String, ModInfo)> =
+            candidates.into_par_iter().map(|name| Ok((name, self.module(name)?.info))).collect::<Result<_>>()?;
         let mut index = Aliases::new();
         for (name, info) in loadable.iter().map(|(name, info)| (*name, info)).chain(&self.builtin_info) {
             for alias in info.aliases.iter().filter(|alias| !alias.contains(['*', '?', '['])) {
@@ -238,12 +255,14 @@ impl Selection {
             fs_err::write(target.join(list), fs_err::read(self.folder.join(list))?)?;
         }
         let modules: Vec<&Module> = self.modules.values().collect();
-        modules.par_iter().try_for_each(|module| {
-            let to = target.join(plain(&module.path));
-            fs_err::create_dir_all(to.parent().unwrap_or(&target))?;
-            fs_err::write(&to, modinfo::read(&self.folder.join(&module.path))?)
-        })
-        .context("writing kernel modules")?;
+        modules
+            .par_iter()
+            .try_for_each(|module| {
+                let to = target.join(plain(&module.path));
+                fs_err::create_dir_all(to.parent().unwrap_or(&target))?;
+                fs_err::write(&to, modinfo::read(&self.folder.join(&module.path))?)
+            })
+            .context("writing kernel modules")?;
         Ok(target)
     }
 }
@@ -252,7 +271,8 @@ impl Selection {
 /// depmod. `run` runs a command of the tools tree; `root_inside` is where `root` is for that command.
 /// depmod sorts by `modules.order` and reads no clock, so equal modules give equal bytes.
 pub fn index(root_inside: &str, version: &str, run: &dyn Fn(&[&str]) -> Result<()>) -> Result<()> {
-    run(&["depmod", "--basedir", root_inside, version]).with_context(|| format!("indexing the modules of kernel {version}"))
+    run(&["depmod", "--basedir", root_inside, version])
+        .with_context(|| format!("indexing the modules of kernel {version}"))
 }
 
 /// The modules that the initrd needs out of those already in the image's `folder`

@@ -80,7 +80,9 @@ impl ZfsSources {
         let mut folders = Vec::new();
         for entry in fs_err::read_dir(&sources)? {
             let path = entry?.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("zfs-")) && path.join("META").is_file() {
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("zfs-"))
+                && path.join("META").is_file()
+            {
                 folders.push(path);
             }
         }
@@ -93,7 +95,11 @@ impl ZfsSources {
     fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("META");
         let text = fs_err::read_to_string(&path)?;
-        let fields: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(':')).map(|(key, value)| (key.trim(), value.trim())).collect();
+        let fields: BTreeMap<&str, &str> = text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(key, value)| (key.trim(), value.trim()))
+            .collect();
         let field = |key: &str| fields.get(key).copied().with_context(|| format!("{}: has no `{key}`", path.display()));
         Ok(Self {
             folder: folder.to_owned(),
@@ -108,11 +114,15 @@ impl ZfsSources {
         let series: KernelSeries = kernel.parse()?;
         let Self { version, oldest_kernel, newest_kernel, .. } = self;
         if series > *newest_kernel {
-            let what = format!("kernel {kernel} is newer than ZFS {version} supports ({oldest_kernel} to {newest_kernel})");
-            return Err(Mistake::new(what).hint("pin an older kernel or a newer zfs-dkms in the profile, then run `larder lock`").into());
+            let what =
+                format!("kernel {kernel} is newer than ZFS {version} supports ({oldest_kernel} to {newest_kernel})");
+            return Err(Mistake::new(what)
+                .hint("pin an older kernel or a newer zfs-dkms in the profile, then run `larder lock`")
+                .into());
         }
         if series < *oldest_kernel {
-            let what = format!("kernel {kernel} is older than ZFS {version} supports ({oldest_kernel} to {newest_kernel})");
+            let what =
+                format!("kernel {kernel} is older than ZFS {version} supports ({oldest_kernel} to {newest_kernel})");
             return Err(Mistake::new(what).hint("pin a newer kernel in the profile, then run `larder lock`").into());
         }
         Ok(())
@@ -124,7 +134,9 @@ pub fn check_userland(zfs_dkms: &str, zfsutils: &str) -> Result<()> {
     if zfs_dkms == zfsutils {
         return Ok(());
     }
-    let what = format!("the ZFS modules would be {zfs_dkms} (zfs-dkms, tools tree `zfs`), the programs {zfsutils} (zfsutils-linux, image)");
+    let what = format!(
+        "the ZFS modules would be {zfs_dkms} (zfs-dkms, tools tree `zfs`), the programs {zfsutils} (zfsutils-linux, image)"
+    );
     Err(Mistake::new(what).hint("run `larder lock` to bring both to the same version").into())
 }
 
@@ -177,11 +189,19 @@ impl ZfsBuild<'_> {
             ("KBUILD_BUILD_HOST", "larder"),
             ("KBUILD_BUILD_VERSION", "1"),
         ];
-        let (source, build) = (format!("/usr/lib/modules/{}/source", self.kernel), format!("/usr/lib/modules/{}/build", self.kernel));
+        let (source, build) =
+            (format!("/usr/lib/modules/{}/source", self.kernel), format!("/usr/lib/modules/{}/build", self.kernel));
         let (with_linux, with_obj) = (format!("--with-linux={source}"), format!("--with-linux-obj={build}"));
         // The arguments of PRE_BUILD in the sources' dkms.conf.
-        let configure =
-            ["/bin/sh", "./configure", "--disable-dependency-tracking", "--prefix=/usr", "--with-config=kernel", &*with_linux, &*with_obj];
+        let configure = [
+            "/bin/sh",
+            "./configure",
+            "--disable-dependency-tracking",
+            "--prefix=/usr",
+            "--with-config=kernel",
+            &*with_linux,
+            &*with_obj,
+        ];
         sandbox.run(&configure, &folder, &env).context("configuring ZFS")?;
         let jobs = format!("-j{}", self.jobs.max(1));
         sandbox.run(&["make", &*jobs], &folder, &env).context("compiling ZFS")?;
@@ -190,11 +210,17 @@ impl ZfsBuild<'_> {
 
     fn finish(&self, name: &str, sandbox: &dyn BuildSandbox, work: &Path, env: &[(&str, &str)]) -> Result<PathBuf> {
         let file = format!("zfs/module/{name}.ko");
-        sandbox.run(&["strip", "--strip-debug", &format!("{BUILD_FOLDER}/{file}")], BUILD_FOLDER, env).context("stripping ZFS")?;
+        sandbox
+            .run(&["strip", "--strip-debug", &format!("{BUILD_FOLDER}/{file}")], BUILD_FOLDER, env)
+            .context("stripping ZFS")?;
         let path = work.join(file);
         let info = ModInfo::of_file(&path).with_context(|| format!("reading {}", path.display()))?;
         let built_for = info.vermagic.unwrap_or_default();
-        anyhow::ensure!(built_for == self.vermagic, "{name}.ko was built for `{built_for}`, the kernel is `{}`", self.vermagic);
+        anyhow::ensure!(
+            built_for == self.vermagic,
+            "{name}.ko was built for `{built_for}`, the kernel is `{}`",
+            self.vermagic
+        );
         Ok(path)
     }
 }

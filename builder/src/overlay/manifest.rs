@@ -26,6 +26,7 @@ use toml::Spanned;
 use super::{Entry, Kind};
 use crate::kernel::nearest;
 use crate::report::Mistake;
+use crate::toml_file::{self, SchemaVersion};
 
 /// A checked `overlay.toml`; an absent one is the same as an empty one.
 #[derive(Debug, Default)]
@@ -36,11 +37,11 @@ pub(super) struct Manifest {
     text: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct ManifestFile {
     #[serde(rename = "schema")]
-    _schema: Schema,
+    _schema: SchemaVersion<1>,
     #[serde(default, rename = "description")]
     _description: String,
     #[serde(default)]
@@ -51,15 +52,15 @@ struct ManifestFile {
     directory: Vec<Spanned<Rule>>,
 }
 
-/// The version of this format; a type, so that another number fails while parsing.
-#[derive(Debug, Default, Deserialize)]
-#[serde(try_from = "u64")]
-struct Schema;
-
-impl TryFrom<u64> for Schema {
-    type Error = String;
-    fn try_from(version: u64) -> Result<Self, String> {
-        if version == 1 { Ok(Self) } else { Err(format!("schema {version} is not known to this larder, it reads schema 1")) }
+impl Default for ManifestFile {
+    fn default() -> Self {
+        Self {
+            _schema: SchemaVersion,
+            _description: String::new(),
+            requires: Vec::new(),
+            path: Vec::new(),
+            directory: Vec::new(),
+        }
     }
 }
 
@@ -113,10 +114,7 @@ impl Manifest {
             return Ok(Self::default());
         }
         let text = fs_err::read_to_string(path)?;
-        let file = toml::from_str(&text).map_err(|error| {
-            let line = line_of(&text, error.span().map_or(0, |span| span.start));
-            Mistake::new(format!("{shown}:{line}: {}", error.message()))
-        })?;
+        let file = toml_file::parse(&text, shown)?;
         Ok(Self { file, shown: shown.to_owned(), text })
     }
 
@@ -133,11 +131,17 @@ impl Manifest {
             let Some(entry) = entries.get_mut(&rule.path) else {
                 let mistake = Mistake::new(format!("{place}: the overlay has no file for `{}`", rule.path));
                 let alike = nearest(&rule.path, entries.keys().map(String::as_str));
-                let next = if alike.is_empty() { "folders are listed as [[directory]]".to_owned() } else { format!("did you mean {}?", alike.join(" or ")) };
+                let next = if alike.is_empty() {
+                    "folders are listed as [[directory]]".to_owned()
+                } else {
+                    format!("did you mean {}?", alike.join(" or "))
+                };
                 return Err(mistake.hint(next).into());
             };
             match (&entry.kind, rule.mode) {
-                (Kind::Symlink { .. }, Some(_)) => return Err(Mistake::new(format!("{place}: `{}` is a link, links have no mode", rule.path)).into()),
+                (Kind::Symlink { .. }, Some(_)) => {
+                    return Err(Mistake::new(format!("{place}: `{}` is a link, links have no mode", rule.path)).into());
+                }
                 (_, Some(Mode(mode))) => entry.mode = mode,
                 (_, None) => {}
             }
@@ -150,12 +154,18 @@ impl Manifest {
     }
 
     fn add_directory(&self, place: String, rule: &Rule, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
-        let is_clean = rule.path.strip_prefix('/').is_some_and(|path| path.split('/').all(|part| !matches!(part, "" | "." | "..")));
+        let is_clean = rule
+            .path
+            .strip_prefix('/')
+            .is_some_and(|path| path.split('/').all(|part| !matches!(part, "" | "." | "..")));
         if !is_clean {
-            return Err(Mistake::new(format!("{place}: `{}` is not an absolute path without `.` and `..`", rule.path)).into());
+            return Err(
+                Mistake::new(format!("{place}: `{}` is not an absolute path without `.` and `..`", rule.path)).into()
+            );
         }
         let mode = rule.mode.map_or(0o755, |Mode(mode)| mode);
-        let entry = Entry { kind: Kind::Directory, mode, owner: rule.owner.0, group: rule.group.0, origin: place.clone() };
+        let entry =
+            Entry { kind: Kind::Directory, mode, owner: rule.owner.0, group: rule.group.0, origin: place.clone() };
         match entries.insert(rule.path.clone(), entry) {
             Some(other) => Err(super::collision(&rule.path, &other.origin, &place).into()),
             None => Ok(()),

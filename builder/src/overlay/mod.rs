@@ -156,7 +156,8 @@ impl Plan {
 }
 
 fn collision(path: &str, one: &str, other: &str) -> Mistake {
-    Mistake::new(format!("{path} is written twice: by {one} and by {other}")).hint("keep it in one overlay and let the other one require that")
+    Mistake::new(format!("{path} is written twice: by {one} and by {other}"))
+        .hint("keep it in one overlay and let the other one require that")
 }
 
 impl fmt::Display for Plan {
@@ -168,7 +169,11 @@ impl fmt::Display for Plan {
                 Kind::Symlink { target } => ('l', format!("-> {target}")),
                 Kind::Directory => ('d', String::new()),
             };
-            writeln!(f, "{letter} {mode:04o} {owner}:{group} {path} {detail}{}({origin})", if detail.is_empty() { "" } else { " " })?;
+            writeln!(
+                f,
+                "{letter} {mode:04o} {owner}:{group} {path} {detail}{}({origin})",
+                if detail.is_empty() { "" } else { " " }
+            )?;
         }
         Ok(())
     }

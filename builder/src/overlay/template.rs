@@ -12,7 +12,8 @@ use crate::report::Mistake;
 
 /// Renders the template that is called `origin` in messages.
 pub(super) fn render(template: Vec<u8>, origin: &str, variables: &Variables) -> Result<String> {
-    let source = String::from_utf8(template).map_err(|_| Mistake::new(format!("{origin}: a template must be UTF-8")))?;
+    let source =
+        String::from_utf8(template).map_err(|_| Mistake::new(format!("{origin}: a template must be UTF-8")))?;
     let mut tera = Tera::default();
     tera.autoescape_on(Vec::<&str>::new());
     tera.add_raw_template(origin, &source).map_err(|error| mistake(&error, origin))?;

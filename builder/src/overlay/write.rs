@@ -63,7 +63,13 @@ fn make_parents(into: &Path, below: &Path, origin: &str, chown: Chown<'_>) -> Re
                 let what = format!("{origin}: /{} is a link to {} in the image", folder.display(), target.display());
                 return Err(Mistake::new(what).hint("write the path without links").into());
             }
-            Ok(_) => return Err(Mistake::new(format!("{origin}: /{} is a file in the image, not a folder", folder.display())).into()),
+            Ok(_) => {
+                return Err(Mistake::new(format!(
+                    "{origin}: /{} is a file in the image, not a folder",
+                    folder.display()
+                ))
+                .into());
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 make_folder(&to)?;
                 chown(&to, 0, 0)?;
@@ -77,14 +83,18 @@ fn make_parents(into: &Path, below: &Path, origin: &str, chown: Chown<'_>) -> Re
 
 fn make_folder(path: &Path) -> io::Result<()> {
     match fs_err::create_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs_err::symlink_metadata(path)?.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs_err::symlink_metadata(path)?.is_dir() => {
+            Ok(())
+        }
         result => result,
     }
 }
 
 fn remove_if_there(to: &Path, path: &str, origin: &str) -> Result<()> {
     match fs_err::symlink_metadata(to) {
-        Ok(metadata) if metadata.is_dir() => Err(Mistake::new(format!("{origin}: {path} is a folder in the image")).into()),
+        Ok(metadata) if metadata.is_dir() => {
+            Err(Mistake::new(format!("{origin}: {path} is a folder in the image")).into())
+        }
         Ok(_) => Ok(fs_err::remove_file(to)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error.into()),

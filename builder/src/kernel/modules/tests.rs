@@ -1,5 +1,5 @@
-use std::io::Read as _;
 use std::cell::RefCell;
+use std::io::Read as _;
 
 use super::super::modinfo::tests::module;
 use super::*;

@@ -46,8 +46,10 @@ fn build(vermagic: &str) -> (Result<Vec<String>>, Vec<String>) {
     let (tools, work) = (tools(), tempfile::tempdir().unwrap());
     let sources = ZfsSources::find(tools.path()).unwrap();
     let sandbox = Recorder { commands: RefCell::default(), work: work.path(), vermagic };
-    let built = ZfsBuild { sources: &sources, kernel: KERNEL, vermagic: VERMAGIC, epoch: 1_700_000_000, jobs: 2 }.run(&sandbox, work.path());
-    let names = built.map(|paths| paths.iter().map(|path| path.strip_prefix(work.path()).unwrap().display().to_string()).collect());
+    let built = ZfsBuild { sources: &sources, kernel: KERNEL, vermagic: VERMAGIC, epoch: 1_700_000_000, jobs: 2 }
+        .run(&sandbox, work.path());
+    let names = built
+        .map(|paths| paths.iter().map(|path| path.strip_prefix(work.path()).unwrap().display().to_string()).collect());
     (names, sandbox.commands.into_inner())
 }
 
@@ -58,7 +60,10 @@ fn sources() -> ZfsSources {
 #[test]
 fn the_sources_say_which_kernels_they_know() {
     let sources = sources();
-    assert_eq!((sources.version.as_str(), sources.oldest_kernel.to_string(), sources.newest_kernel.to_string()), ("2.3.9", "4.18".into(), "7.2".into()));
+    assert_eq!(
+        (sources.version.as_str(), sources.oldest_kernel.to_string(), sources.newest_kernel.to_string()),
+        ("2.3.9", "4.18".into(), "7.2".into())
+    );
     sources.check_kernel(KERNEL).unwrap();
     sources.check_kernel("7.2.9+deb13-amd64").unwrap();
 }
