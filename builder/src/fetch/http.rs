@@ -197,6 +197,13 @@ pub(super) fn classify(url: &str, error: ureq::Error) -> FetchError {
                 reason: io.to_string(),
             }
         }
+        // The standard library gives a failed look-up no kind of its own, only this text.
+        Error::Io(io) if io.to_string().starts_with("failed to lookup address") => {
+            FetchError::Unreachable {
+                url,
+                reason: "the server's name cannot be resolved".to_owned(),
+            }
+        }
         _ => FetchError::Interrupted {
             url,
             source: Box::new(error),
