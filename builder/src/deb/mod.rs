@@ -1,1 +1,276 @@
-//! To be described.
+//! Debian packages: an `ar` archive of `debian-binary`, `control.tar` and `data.tar` (deb(5)).
+//!
+//! [`unpack`] streams one package into a folder, without dpkg and without a temporary file:
+//!
+//! ```text
+//! data/        the package's files: modes, numeric owners, times, hard links
+//! control/     control, md5sums, conffiles, maintainer scripts, triggers
+//! files.json   list of what is below data/
+//! ```
+//!
+//! A package is signed, so its author is trusted to bring files for an image, but not to write anywhere
+//! else: paths that leave the tree, symlinks used as folders, device nodes and decompression bombs are
+//! refused. Paths below `bin`, `sbin`, `lib*` go below `usr/`, as on every merged-/usr system.
+
+mod ar;
+mod compression;
+mod extract;
+mod place;
+
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context as _, bail, ensure};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use crate::hash::{Hash, KeyBuilder};
+use crate::progress::Progress;
+use crate::report::Mistake;
+use crate::store::{Bucket, Store};
+
+pub use ar::ArError;
+
+/// Raised when the same package unpacks to something else than before.
+const REVISION: u32 = 1;
+/// Largest unpacked package. Debian's largest are 2 GB; everything above is a bomb.
+const DATA_LIMIT: u64 = 8 << 30;
+/// Largest unpacked control archive; md5sums of the largest packages take a few MB.
+const CONTROL_LIMIT: u64 = 64 << 20;
+/// `debian-binary` is `2.0\n`; room for what minor revisions may add.
+const VERSION_LIMIT: u64 = 64;
+
+/// What happens to the owners in the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// Files belong to the ids in the archive: for root trees, as root of a namespace.
+    Keep,
+    /// Files belong to whoever unpacks: for tools trees.
+    Ignore,
+}
+
+/// What a package contains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// Everything below `data/`, sorted by path.
+    pub files: Vec<FileEntry>,
+}
+
+/// One path of a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// Relative to the root, no leading slash.
+    pub path: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What a path is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Kind {
+    /// A folder.
+    Folder,
+    /// A regular file.
+    File {
+        /// Bytes.
+        size: u64,
+    },
+    /// A symlink.
+    Symlink {
+        /// As written in the package.
+        target: String,
+    },
+    /// A further name of a regular file.
+    HardLink {
+        /// Bytes of that file.
+        size: u64,
+        /// Its path, no leading slash.
+        target: String,
+    },
+}
+
+impl Contents {
+    /// Reads `files.json` of an unpacked package.
+    pub fn read(unpacked: &Path) -> anyhow::Result<Self> {
+        let path = unpacked.join("files.json");
+        serde_json::from_slice(&fs::read(&path)?)
+            .with_context(|| format!("reading {}", path.display()))
+    }
+}
+
+/// Unpacks one package into the existing, empty folder `into`.
+pub fn unpack(deb: &Path, into: &Path, ownership: Ownership) -> anyhow::Result<Contents> {
+    let file = fs::File::open(deb)?;
+    unpack_stream(file, into, ownership).map_err(|error| explain(deb, error))
+}
+
+/// A damaged package is a person's business: it names the file, and what to do.
+fn explain(deb: &Path, error: anyhow::Error) -> anyhow::Error {
+    let from_disk = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.raw_os_error().is_some());
+    if from_disk {
+        return error.context(format!("unpacking {}", deb.display()));
+    }
+    let hint = "remove the file and run the command again, to fetch it anew; if that does not help, the package itself is bad";
+    Mistake::new(format!("{}: not a usable Debian package", deb.display()))
+        .hint(hint)
+        .because(error)
+        .into()
+}
+
+fn unpack_stream(source: impl Read, into: &Path, ownership: Ownership) -> anyhow::Result<Contents> {
+    let mut package = ar::Reader::new(source)?;
+    check_version(&mut package)?;
+    let suffix = expect_member(&mut package, "control.tar")?;
+    // The scripts and lists belong to the builder, whoever the archive says.
+    extract_member(
+        &mut package,
+        &suffix,
+        &into.join("control"),
+        Ownership::Ignore,
+        CONTROL_LIMIT,
+    )?;
+    let suffix = expect_member(&mut package, "data.tar")?;
+    let files = extract_member(
+        &mut package,
+        &suffix,
+        &into.join("data"),
+        ownership,
+        DATA_LIMIT,
+    )?;
+    while let Some(member) = package.next_member()? {
+        ensure!(
+            member.name.starts_with('_'),
+            "unexpected member `{}` after the data",
+            member.name
+        );
+    }
+    let contents = Contents { files };
+    fs::write(into.join("files.json"), serde_json::to_vec(&contents)?)?;
+    Ok(contents)
+}
+
+fn check_version(package: &mut ar::Reader<impl Read>) -> anyhow::Result<()> {
+    let member = package.next_member()?.context("the package is empty")?;
+    ensure!(
+        member.name == "debian-binary",
+        "the first member is `{}`, not `debian-binary`",
+        member.name
+    );
+    let mut version = String::new();
+    package
+        .take(VERSION_LIMIT)
+        .read_to_string(&mut version)
+        .context("reading `debian-binary`")?;
+    ensure!(
+        version.starts_with("2."),
+        "package format {:?} is not known, only 2.x is",
+        version.trim()
+    );
+    Ok(())
+}
+
+/// Goes to the next member, which must be `base` with any compression's suffix. Members whose name
+/// starts with an underscore may stand between (deb(5)).
+fn expect_member(package: &mut ar::Reader<impl Read>, base: &str) -> anyhow::Result<String> {
+    while let Some(member) = package.next_member()? {
+        if let Some(suffix) = member.name.strip_prefix(base) {
+            return Ok(suffix.to_owned());
+        }
+        ensure!(
+            member.name.starts_with('_'),
+            "member `{}` where `{base}` should be",
+            member.name
+        );
+    }
+    bail!("the package has no `{base}`")
+}
+
+fn extract_member(
+    package: &mut ar::Reader<impl Read>,
+    suffix: &str,
+    into: &Path,
+    ownership: Ownership,
+    limit: u64,
+) -> anyhow::Result<Vec<FileEntry>> {
+    let name = into.file_name().unwrap_or_default().to_string_lossy();
+    let merge_usr = name == "data";
+    fs::create_dir(into)?;
+    let stream = compression::decompress(suffix, package, limit)?;
+    // The tar reader asks for 512-byte headers one at a time.
+    let stream = BufReader::with_capacity(64 * 1024, stream);
+    let extraction = extract::Extraction::new(into, ownership, merge_usr);
+    extraction
+        .run(stream)
+        .with_context(|| format!("in {name}.tar{suffix}"))
+}
+
+/// Unpacks packages in parallel, each into its own entry of the store. `debs` are (hash of the file,
+/// the file); the result has the entries in the same order.
+pub fn unpack_all(
+    store: &Store,
+    debs: &[(Hash, PathBuf)],
+    ownership: Ownership,
+    progress: &Progress,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let bar = progress.items("Unpacking", debs.len() as u64);
+    let order = largest_first(debs);
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(debs.len()));
+    let work = |_: rayon::BroadcastContext<'_>| -> anyhow::Result<()> {
+        while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (hash, deb) = &debs[index];
+            // A failure ends the others too, after the package they are at.
+            let entry = unpack_to_store(store, hash, deb, ownership)
+                .inspect_err(|_| next.store(order.len(), Ordering::Relaxed))?;
+            done.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((index, entry));
+            bar.inc(1);
+        }
+        Ok(())
+    };
+    let results = rayon::broadcast(work);
+    bar.finish_and_clear();
+    results.into_iter().collect::<anyhow::Result<()>>()?;
+    let mut entries = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    entries.sort_by_key(|(index, _)| *index);
+    Ok(entries.into_iter().map(|(_, entry)| entry).collect())
+}
+
+/// Decompression dominates and cannot be split within a package: the largest must not start last.
+fn largest_first(debs: &[(Hash, PathBuf)]) -> Vec<usize> {
+    let size = |index: &usize| fs::metadata(&debs[*index].1).map_or(0, |metadata| metadata.len());
+    let mut order: Vec<usize> = (0..debs.len()).collect();
+    order.sort_by_cached_key(|index| std::cmp::Reverse(size(index)));
+    order
+}
+
+fn unpack_to_store(
+    store: &Store,
+    hash: &Hash,
+    deb: &Path,
+    ownership: Ownership,
+) -> anyhow::Result<PathBuf> {
+    let owners = match ownership {
+        Ownership::Keep => "keep",
+        Ownership::Ignore => "ignore",
+    };
+    let key = KeyBuilder::new("unpack", REVISION)
+        .hash("deb", hash)
+        .field("ownership", owners)
+        .finish();
+    store.entry(Bucket::Unpacked, &key, |into| {
+        unpack(deb, into, ownership).map(drop)
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::hash::Hash;
 use crate::report::Mistake;
@@ -30,6 +31,8 @@ pub enum FetchError {
         url: String,
         /// The HTTP status code.
         status: u16,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
     },
     /// The connection broke or stalled.
     #[error("{url}: the transfer failed")]

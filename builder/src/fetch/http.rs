@@ -60,26 +60,12 @@ impl Answer {
     }
 }
 
-/// A failed attempt, with the pause that the server asked for.
-#[derive(Debug)]
-pub(super) struct Failed {
-    /// What went wrong.
-    pub error: FetchError,
-    /// `Retry-After`, in seconds form.
-    pub retry_after: Option<Duration>,
-}
-
-impl From<FetchError> for Failed {
-    fn from(error: FetchError) -> Self {
-        Self {
-            error,
-            retry_after: None,
-        }
-    }
-}
-
 /// Asks for a file, or for the rest of it.
-pub(super) fn ask(agent: &Agent, url: &str, resume: Option<Resume<'_>>) -> Result<Answer, Failed> {
+pub(super) fn ask(
+    agent: &Agent,
+    url: &str,
+    resume: Option<Resume<'_>>,
+) -> Result<Answer, FetchError> {
     let mut request = agent.get(url);
     if let Some(Resume { offset, validator }) = resume {
         request = request.header(header::RANGE, format!("bytes={offset}-"));
@@ -88,12 +74,7 @@ pub(super) fn ask(agent: &Agent, url: &str, resume: Option<Resume<'_>>) -> Resul
         }
     }
     let response = request.call().map_err(|error| classify(url, error))?;
-    let failed = |error| {
-        Err(Failed {
-            error,
-            retry_after: retry_after(&response),
-        })
-    };
+    let url = url.to_owned();
     match response.status() {
         StatusCode::OK => Ok(answer(response, 0)),
         StatusCode::PARTIAL_CONTENT => {
@@ -103,13 +84,15 @@ pub(super) fn ask(agent: &Agent, url: &str, resume: Option<Resume<'_>>) -> Resul
                 ..answer(response, first)
             })
         }
-        StatusCode::NOT_FOUND | StatusCode::GONE => failed(FetchError::NotFound {
-            url: url.to_owned(),
-        }),
-        status => failed(FetchError::Status {
-            url: url.to_owned(),
-            status: status.as_u16(),
-        }),
+        StatusCode::NOT_FOUND | StatusCode::GONE => Err(FetchError::NotFound { url }),
+        status => {
+            let (status, retry_after) = (status.as_u16(), retry_after(&response));
+            Err(FetchError::Status {
+                url,
+                status,
+                retry_after,
+            })
+        }
     }
 }
 
@@ -153,6 +136,7 @@ fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
     Some((range.split_once('-')?.0.parse().ok()?, length.parse().ok()))
 }
 
+/// `Retry-After`, in its form of seconds.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
     let seconds = response
         .headers()
@@ -195,6 +179,13 @@ pub(super) fn classify(url: &str, error: ureq::Error) -> FetchError {
             FetchError::Unreachable {
                 url,
                 reason: io.to_string(),
+            }
+        }
+        // The standard library gives a failed look-up no kind of its own, only this text.
+        Error::Io(io) if io.to_string().starts_with("failed to lookup address") => {
+            FetchError::Unreachable {
+                url,
+                reason: "the server's name cannot be resolved".to_owned(),
             }
         }
         _ => FetchError::Interrupted {

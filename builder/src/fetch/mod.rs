@@ -26,7 +26,7 @@ use crate::progress::Progress;
 use crate::store::Store;
 
 pub use error::FetchError;
-use http::{CONNECTIONS, Failed};
+use http::CONNECTIONS;
 use retry::{Allowance, Patience};
 
 /// A file to fetch.
@@ -68,24 +68,22 @@ impl Fetcher {
 
     /// A small file of at most `limit` bytes, unverified.
     pub fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
-        let mut tries = 0;
+        let mut failures = 0;
         loop {
-            let Failed { error, retry_after } = match self.get_once(url, limit) {
+            let error = match self.get_once(url, limit) {
                 Ok(bytes) => return Ok(bytes),
-                Err(failed) => failed,
+                Err(error) => error,
             };
-            tries += 1;
-            if !error.is_transient() || tries >= self.patience.attempts || !self.allowance.take() {
+            failures += 1;
+            if !error.is_transient() || failures >= self.patience.attempts || !self.allowance.take()
+            {
                 return Err(error);
             }
-            let asked = retry_after
-                .unwrap_or_default()
-                .min(self.patience.longest_pause);
-            thread::sleep(self.patience.pause_before(tries - 1).max(asked));
+            thread::sleep(self.patience.pause_after(failures, &error));
         }
     }
 
-    fn get_once(&self, url: &str, limit: u64) -> Result<Vec<u8>, Failed> {
+    fn get_once(&self, url: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
         let mut answer = http::ask(&self.agent, url, None)?;
         let length = answer.length;
         let mut bytes = Vec::new();
@@ -98,8 +96,7 @@ impl Fetcher {
             return Err(FetchError::TooLarge {
                 url: url.to_owned(),
                 limit,
-            }
-            .into());
+            });
         }
         match read {
             Ok(_) => Ok(bytes),
@@ -109,10 +106,9 @@ impl Fetcher {
                     url: url.to_owned(),
                     expected,
                     got,
-                }
-                .into())
+                })
             }
-            Err(error) => Err(http::classify(url, error.into()).into()),
+            Err(error) => Err(http::classify(url, error.into())),
         }
     }
 

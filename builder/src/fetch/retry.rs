@@ -5,6 +5,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::error::FetchError;
+
 /// How patient a fetcher is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
@@ -36,13 +38,22 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// The pause before retry number `retry` (from 0): a random share of the doubled pause, at least half.
-    pub fn pause_before(&self, retry: u32) -> Duration {
-        let full = self
+    /// The pause after this many failures in a row: a random share of the doubled pause, at least half,
+    /// or what the server asks for.
+    pub fn pause_after(&self, failures: u32, error: &FetchError) -> Duration {
+        let doubled = self
             .pause
-            .saturating_mul(1 << retry.min(16))
-            .min(self.longest_pause);
-        full.mul_f64(0.5 + random_share() / 2.0)
+            .saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let pause = doubled
+            .min(self.longest_pause)
+            .mul_f64(0.5 + random_share() / 2.0);
+        match error {
+            FetchError::Status {
+                retry_after: Some(asked),
+                ..
+            } => pause.max(*asked).min(self.longest_pause),
+            _ => pause,
+        }
     }
 }
 
@@ -75,6 +86,25 @@ fn random_share() -> f64 {
 mod tests {
     use super::*;
 
+    fn gone() -> FetchError {
+        FetchError::NotFound { url: String::new() }
+    }
+
+    #[test]
+    fn a_server_may_ask_for_a_pause_but_not_for_a_long_one() {
+        let busy = |seconds| FetchError::Status {
+            url: String::new(),
+            status: 503,
+            retry_after: Some(Duration::from_secs(seconds)),
+        };
+        let patience = Patience::default();
+        assert_eq!(patience.pause_after(1, &busy(7)), Duration::from_secs(7));
+        assert_eq!(
+            patience.pause_after(1, &busy(86400)),
+            patience.longest_pause
+        );
+    }
+
     #[test]
     fn pauses_double_up_to_the_longest_and_are_not_all_alike() {
         let patience = Patience {
@@ -82,12 +112,15 @@ mod tests {
             longest_pause: Duration::from_secs(10),
             ..Patience::default()
         };
-        for (retry, full) in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 10), (40, 10)] {
-            let (pause, full) = (patience.pause_before(retry), Duration::from_secs(full));
-            assert!(pause >= full / 2 && pause <= full, "{retry}: {pause:?}");
+        for (failures, full) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (41, 10)] {
+            let (pause, full) = (
+                patience.pause_after(failures, &gone()),
+                Duration::from_secs(full),
+            );
+            assert!(pause >= full / 2 && pause <= full, "{failures}: {pause:?}");
         }
         let some: std::collections::HashSet<_> =
-            (0..10).map(|_| patience.pause_before(3)).collect();
+            (0..10).map(|_| patience.pause_after(4, &gone())).collect();
         assert!(some.len() > 1);
     }
 

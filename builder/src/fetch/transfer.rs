@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use fs_err as fs;
 use indicatif::ProgressBar;
 
 use super::error::FetchError;
-use super::http::{self, Failed, Resume};
+use super::http::{self, Resume};
 use super::{Batch, Download};
 use crate::hash::Hasher;
 use crate::store::Store;
@@ -65,7 +64,7 @@ pub(super) fn run(
 
 impl Transfer<'_> {
     fn into_store(mut self) -> Result<PathBuf, FetchError> {
-        match self.from_any_address() {
+        match self.try_addresses() {
             Ok(()) => {}
             Err(error) => {
                 // What is here is worth keeping unless the disk is the trouble: then room matters more.
@@ -87,10 +86,10 @@ impl Transfer<'_> {
 
     /// Tries the addresses in order. The first one's error is the telling one: a mirror that no longer
     /// has the file matters more than a snapshot archive that is out of reach.
-    fn from_any_address(&mut self) -> Result<(), FetchError> {
+    fn try_addresses(&mut self) -> Result<(), FetchError> {
         let mut first_error = None;
         for url in &self.wanted.urls {
-            match self.from_address(url) {
+            match self.try_address(url) {
                 Ok(()) => return Ok(()),
                 Err(error @ FetchError::Disk { .. }) => return Err(error),
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -103,7 +102,7 @@ impl Transfer<'_> {
 
     /// Tries one address until the whole file is here with the right hash. Content that proves wrong is
     /// fetched once more from scratch: a bad resumed part is more likely than a bad server.
-    fn from_address(&mut self, url: &str) -> Result<(), FetchError> {
+    fn try_address(&mut self, url: &str) -> Result<(), FetchError> {
         let first = self.complete_and_check(url);
         if matches!(first, Err(FetchError::Mismatch { .. })) {
             self.complete_and_check(url)
@@ -136,7 +135,7 @@ impl Transfer<'_> {
         while self.partial.length < self.wanted.size || self.wanted.size == 0 {
             self.batch.check_reachable(url)?;
             let before = self.partial.length;
-            let Err(Failed { error, retry_after }) = self.attempt(url) else {
+            let Err(error) = self.attempt(url) else {
                 return Ok(());
             };
             fruitless = if self.partial.length > before {
@@ -151,20 +150,13 @@ impl Transfer<'_> {
                 self.batch.remember(&error);
                 return Err(error);
             }
-            let pause = patience.pause_before(fruitless - 1);
-            std::thread::sleep(
-                pause.max(
-                    retry_after
-                        .unwrap_or(Duration::ZERO)
-                        .min(patience.longest_pause),
-                ),
-            );
+            std::thread::sleep(patience.pause_after(fruitless, &error));
         }
         Ok(())
     }
 
     /// One request, its body added to what is here.
-    fn attempt(&mut self, url: &str) -> Result<(), Failed> {
+    fn attempt(&mut self, url: &str) -> Result<(), FetchError> {
         let validator = self
             .validator
             .as_ref()
@@ -176,10 +168,7 @@ impl Transfer<'_> {
         });
         let mut answer = match http::ask(&self.batch.fetcher.agent, url, resume) {
             // Range Not Satisfiable: the server's file is not the one this part came from.
-            Err(Failed {
-                error: FetchError::Status { status: 416, .. },
-                ..
-            }) if resume.is_some() => {
+            Err(FetchError::Status { status: 416, .. }) if resume.is_some() => {
                 self.restart()?;
                 http::ask(&self.batch.fetcher.agent, url, None)?
             }
@@ -192,8 +181,7 @@ impl Transfer<'_> {
             return Err(FetchError::TooLarge {
                 url: url.to_owned(),
                 limit: self.wanted.size,
-            }
-            .into());
+            });
         }
         if answer.offset != self.partial.length {
             self.restart()?;
@@ -202,7 +190,7 @@ impl Transfer<'_> {
             }
         }
         self.validator = answer.validator.take().map(|value| (url.to_owned(), value));
-        Ok(self.receive(url, answer.reader())?)
+        self.receive(url, answer.reader())
     }
 
     /// Copies a body into the partial file, never more than the file's known size.
