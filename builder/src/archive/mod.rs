@@ -82,21 +82,11 @@ pub struct Universe {
 impl Universe {
     /// Fetches, verifies and reads the indices of all archives of `request`. `keys` is the folder of
     /// the archives' keys (`profiles/archives`), `now` the time at which releases must be valid.
-    pub fn load(
-        request: &PackageRequest,
-        keys: &Path,
-        now: Timestamp,
-        fetch: &dyn Fetch,
-    ) -> Result<Self> {
+    pub fn load(request: &PackageRequest, keys: &Path, now: Timestamp, fetch: &dyn Fetch) -> Result<Self> {
         let suites: Vec<(&Archive, &str)> = request
             .archives
             .iter()
-            .flat_map(|archive| {
-                archive
-                    .suites
-                    .iter()
-                    .map(move |suite| (archive, suite.as_str()))
-            })
+            .flat_map(|archive| archive.suites.iter().map(move |suite| (archive, suite.as_str())))
             .collect();
         let releases = suites
             .par_iter()
@@ -104,13 +94,7 @@ impl Universe {
             .collect::<Result<Vec<_>>>()?;
         let mut wanted = Vec::new();
         for (number, ((archive, suite), release)) in suites.iter().zip(&releases).enumerate() {
-            wanted.extend(indices_of(
-                archive,
-                suite,
-                number,
-                release,
-                &request.architectures,
-            )?);
+            wanted.extend(indices_of(archive, suite, number, release, &request.architectures)?);
         }
         // The big ones first, so that none is left for one thread at the end; order restored after.
         let mut order: Vec<usize> = (0..wanted.len()).collect();
@@ -160,25 +144,15 @@ impl Universe {
     pub fn package(&self, id: PackageId) -> PackageView<'_> {
         let package = &self.packages[id.index()];
         let index = &self.indices[package.index as usize];
-        PackageView {
-            package,
-            index,
-            suite: &self.suites[index.release],
-        }
+        PackageView { package, index, suite: &self.suites[index.release] }
     }
 
     #[cfg(test)]
     pub(crate) fn of_texts(suites: Vec<(Suite, String)>) -> Result<Self> {
         let mut universe = Self::default();
         for (number, (suite, text)) in suites.into_iter().enumerate() {
-            let index = Index {
-                origin: format!("{} {} Packages", suite.archive, suite.name),
-                release: number,
-                text,
-            };
-            universe
-                .packages
-                .extend(packages::parse(&index, u32::try_from(number)?)?);
+            let index = Index { origin: format!("{} {} Packages", suite.archive, suite.name), release: number, text };
+            universe.packages.extend(packages::parse(&index, u32::try_from(number)?)?);
             universe.indices.push(index);
             universe.suites.push(suite);
         }
@@ -306,35 +280,16 @@ fn load_release(
     fetch: &dyn Fetch,
 ) -> Result<VerifiedRelease> {
     let keyring = Keyring::open(keys, &archive.keys)?;
-    let url = format!(
-        "{}/dists/{suite}/InRelease",
-        archive.mirror.trim_end_matches('/')
-    );
+    let url = format!("{}/dists/{suite}/InRelease", archive.mirror.trim_end_matches('/'));
     let cache_name = format!("{}-{suite}", archive.name).replace('/', "_");
-    let bytes = fetch
-        .release(&url, &cache_name)
-        .map_err(|error| unreachable(archive, error))?;
-    VerifiedRelease::verify(
-        &bytes,
-        &keyring,
-        &Expected {
-            url: &url,
-            suite,
-            now,
-        },
-    )
+    let bytes = fetch.release(&url, &cache_name).map_err(|error| unreachable(archive, error))?;
+    VerifiedRelease::verify(&bytes, &keyring, &Expected { url: &url, suite, now })
 }
 
 fn unreachable(archive: &Archive, error: anyhow::Error) -> Mistake {
-    Mistake::new(format!(
-        "the archive `{}` cannot be read from {}",
-        archive.name, archive.mirror
-    ))
-    .hint(format!(
-        "check the network, or set another `mirror` for the archive `{}` in the profile",
-        archive.name
-    ))
-    .because(error)
+    Mistake::new(format!("the archive `{}` cannot be read from {}", archive.name, archive.mirror))
+        .hint(format!("check the network, or set another `mirror` for the archive `{}` in the profile", archive.name))
+        .because(error)
 }
 
 /// An index to be read.
@@ -355,11 +310,7 @@ enum Compression {
 }
 
 /// Smallest first.
-const FORMS: [(&str, Compression); 3] = [
-    (".xz", Compression::Xz),
-    (".gz", Compression::Gzip),
-    ("", Compression::None),
-];
+const FORMS: [(&str, Compression); 3] = [(".xz", Compression::Xz), (".gz", Compression::Gzip), ("", Compression::None)];
 
 /// The indices of one suite's components for the wanted architectures.
 fn indices_of<'a>(
@@ -403,9 +354,7 @@ fn indices_of<'a>(
                 archive.name,
                 architectures.join(", ")
             );
-            return Err(Mistake::new(problem)
-                .hint("correct `components` or `architectures` in the profile")
-                .into());
+            return Err(Mistake::new(problem).hint("correct `components` or `architectures` in the profile").into());
         }
     }
     Ok(wanted)
@@ -417,13 +366,8 @@ impl Wanted<'_> {
             .blob(&self.url, &self.listed.sha256, self.listed.size)
             .map_err(|error| unreachable(self.archive, error))?;
         let file = fs_err::read(&path)?;
-        let text = decompress(&file, self.compression)
-            .with_context(|| format!("decompressing {}", self.origin))?;
-        let index = Index {
-            origin: self.origin.clone(),
-            release: self.release,
-            text,
-        };
+        let text = decompress(&file, self.compression).with_context(|| format!("decompressing {}", self.origin))?;
+        let index = Index { origin: self.origin.clone(), release: self.release, text };
         let packages = packages::parse(&index, u32::try_from(number)?)?;
         Ok((index, packages))
     }

@@ -98,16 +98,12 @@ pub(super) fn parse(index: &Index, number: u32) -> Result<Vec<Package>> {
     let mut start = 0;
     let mut position = 0;
     while position < text.len() {
-        let end = text[position..]
-            .find('\n')
-            .map_or(text.len(), |length| position + length);
+        let end = text[position..].find('\n').map_or(text.len(), |length| position + length);
         if text[position..end].trim_ascii().is_empty() {
             finish(&mut packages, &mut fields, index, start, number)?;
             start = end + 1;
         } else {
-            fields
-                .line(text, position, end)
-                .map_err(|problem| malformed(index, position, problem))?;
+            fields.line(text, position, end).map_err(|problem| malformed(index, position, problem))?;
         }
         position = end + 1;
     }
@@ -116,33 +112,18 @@ pub(super) fn parse(index: &Index, number: u32) -> Result<Vec<Package>> {
 }
 
 /// Ends a stanza: what was collected becomes a package.
-fn finish(
-    packages: &mut Vec<Package>,
-    fields: &mut Fields,
-    index: &Index,
-    start: usize,
-    number: u32,
-) -> Result<()> {
+fn finish(packages: &mut Vec<Package>, fields: &mut Fields, index: &Index, start: usize, number: u32) -> Result<()> {
     let fields = std::mem::take(fields);
     if fields.seen {
-        let package = fields
-            .package(&index.text, start, number)
-            .map_err(|problem| malformed(index, start, problem))?;
+        let package = fields.package(&index.text, start, number).map_err(|problem| malformed(index, start, problem))?;
         packages.push(package);
     }
     Ok(())
 }
 
 /// The error for a stanza or line that starts at `position`.
-pub(super) fn malformed(
-    index: &Index,
-    position: usize,
-    problem: impl std::fmt::Display,
-) -> anyhow::Error {
-    let line = 1 + index.text[..position]
-        .bytes()
-        .filter(|byte| *byte == b'\n')
-        .count();
+pub(super) fn malformed(index: &Index, position: usize, problem: impl std::fmt::Display) -> anyhow::Error {
+    let line = 1 + index.text[..position].bytes().filter(|byte| *byte == b'\n').count();
     Mistake::new(format!("{}:{line}: {problem}", index.origin))
         .hint("the archive published a broken index; tell its owner, or leave that archive or component out of the profile")
         .into()
@@ -205,9 +186,7 @@ impl Fields {
             return Ok(());
         }
         self.seen = true;
-        let colon = line
-            .find(':')
-            .ok_or("neither a field nor a continuation line")?;
+        let colon = line.find(':').ok_or("neither a field nor a continuation line")?;
         self.last = place(&line[..colon]);
         if let Some(field) = self.last {
             if !self.spans[field].is_empty() {
@@ -215,10 +194,7 @@ impl Fields {
             }
             let value = &line[colon + 1..];
             let begin = start + colon + 1 + (value.len() - value.trim_start().len());
-            self.spans[field] = Span {
-                start: offset(begin),
-                end: offset(begin + value.trim().len()),
-            };
+            self.spans[field] = Span { start: offset(begin), end: offset(begin + value.trim().len()) };
         }
         Ok(())
     }
@@ -234,11 +210,7 @@ impl Fields {
             if valid(span.of(text)) {
                 Ok(span)
             } else {
-                Err(format!(
-                    "`{}` is not a valid {}",
-                    span.of(text),
-                    FIELDS[field]
-                ))
+                Err(format!("`{}` is not a valid {}", span.of(text), FIELDS[field]))
             }
         };
         let size = required(SIZE)?.of(text);
@@ -250,9 +222,7 @@ impl Fields {
             version: checked(VERSION, relation::is_version)?,
             architecture: checked(ARCHITECTURE, relation::is_architecture)?,
             filename: checked(FILENAME, is_relative_path)?,
-            size: size
-                .parse()
-                .map_err(|_| format!("`{size}` is not a valid size"))?,
+            size: size.parse().map_err(|_| format!("`{size}` is not a valid size"))?,
             sha256: sha256.parse().map_err(|error| format!("{error}"))?,
             source: self.spans[SOURCE],
             pre_depends: self.spans[PRE_DEPENDS],
@@ -285,10 +255,7 @@ fn place(name: &str) -> Option<usize> {
         12 => &[ARCHITECTURE],
         _ => return None,
     };
-    candidates
-        .iter()
-        .copied()
-        .find(|field| name.eq_ignore_ascii_case(FIELDS[*field]))
+    candidates.iter().copied().find(|field| name.eq_ignore_ascii_case(FIELDS[*field]))
 }
 
 fn multi_arch(value: &str) -> Result<MultiArch, String> {
@@ -313,9 +280,7 @@ fn priority(value: &str) -> Priority {
 
 /// Below the archive's base address and nowhere else. Flat vendor repositories start with `./`.
 fn is_relative_path(path: &str) -> bool {
-    !path.starts_with('/')
-        && !path.split('/').any(|part| part == "..")
-        && !path.contains(char::is_whitespace)
+    !path.starts_with('/') && !path.split('/').any(|part| part == "..") && !path.contains(char::is_whitespace)
 }
 
 #[cfg(test)]
@@ -325,14 +290,7 @@ mod tests {
     const HASH: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
     fn read(text: &str) -> Result<Vec<Package>> {
-        parse(
-            &Index {
-                origin: "debian trixie Packages".into(),
-                release: 0,
-                text: text.into(),
-            },
-            0,
-        )
+        parse(&Index { origin: "debian trixie Packages".into(), release: 0, text: text.into() }, 0)
     }
 
     fn stanza(extra: &str) -> String {
@@ -352,11 +310,7 @@ mod tests {
         assert_eq!(packages[0].name.of(&text), "mawk");
         assert_eq!(packages[0].depends.of(&text), "a,\n b");
         assert_eq!(
-            (
-                packages[0].multi_arch,
-                packages[0].priority,
-                packages[0].essential
-            ),
+            (packages[0].multi_arch, packages[0].priority, packages[0].essential),
             (MultiArch::Foreign, Priority::Required, true)
         );
         assert_eq!(packages[0].size, 7);
@@ -365,30 +319,12 @@ mod tests {
     #[test]
     fn a_malformed_stanza_is_named_with_its_line() {
         for (text, message) in [
-            (
-                stanza("").replace("Size: 7\n", ""),
-                "debian trixie Packages:1: the stanza has no size",
-            ),
-            (
-                stanza("what\n"),
-                "debian trixie Packages:7: neither a field nor a continuation line",
-            ),
-            (
-                stanza("Size: 8\n"),
-                "debian trixie Packages:7: a field that the stanza already has",
-            ),
-            (
-                stanza("").replace("pool/", "../"),
-                "debian trixie Packages:1: `../m.deb` is not a valid filename",
-            ),
-            (
-                stanza("").replace("1.3-1", "1:"),
-                "debian trixie Packages:1: `1:` is not a valid version",
-            ),
-            (
-                format!("{}\n b: c", stanza("")),
-                "debian trixie Packages:8: a continuation line without a field",
-            ),
+            (stanza("").replace("Size: 7\n", ""), "debian trixie Packages:1: the stanza has no size"),
+            (stanza("what\n"), "debian trixie Packages:7: neither a field nor a continuation line"),
+            (stanza("Size: 8\n"), "debian trixie Packages:7: a field that the stanza already has"),
+            (stanza("").replace("pool/", "../"), "debian trixie Packages:1: `../m.deb` is not a valid filename"),
+            (stanza("").replace("1.3-1", "1:"), "debian trixie Packages:1: `1:` is not a valid version"),
+            (format!("{}\n b: c", stanza("")), "debian trixie Packages:8: a continuation line without a field"),
         ] {
             assert_eq!(read(&text).unwrap_err().to_string(), message);
         }

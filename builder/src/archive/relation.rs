@@ -89,10 +89,8 @@ impl fmt::Display for Operator {
 impl Relation<'_> {
     /// Whether the relation holds on this architecture at all.
     pub fn applies_to(&self, architecture: &str) -> bool {
-        let (excluded, included): (Vec<&str>, Vec<&str>) = self
-            .architectures
-            .iter()
-            .partition(|name| name.starts_with('!'));
+        let (excluded, included): (Vec<&str>, Vec<&str>) =
+            self.architectures.iter().partition(|name| name.starts_with('!'));
         if excluded.iter().any(|name| &name[1..] == architecture) {
             return false;
         }
@@ -119,11 +117,7 @@ impl fmt::Display for Relation<'_> {
 /// The groups of a relation field, in its order. Empty groups (a trailing comma) are left out, as
 /// dpkg does.
 pub fn parse(field: &str) -> Result<Vec<Group<'_>>, InvalidRelation> {
-    field
-        .split(',')
-        .filter(|group| !group.trim().is_empty())
-        .map(parse_group)
-        .collect()
+    field.split(',').filter(|group| !group.trim().is_empty()).map(parse_group).collect()
 }
 
 fn parse_group(group: &str) -> Result<Group<'_>, InvalidRelation> {
@@ -132,13 +126,8 @@ fn parse_group(group: &str) -> Result<Group<'_>, InvalidRelation> {
 
 fn parse_relation(text: &str) -> Result<Relation<'_>, InvalidRelation> {
     let text = text.trim();
-    let invalid = |problem| InvalidRelation {
-        problem,
-        relation: text.to_owned(),
-    };
-    let end = text
-        .find(|c: char| c.is_whitespace() || "([".contains(c))
-        .unwrap_or(text.len());
+    let invalid = |problem| InvalidRelation { problem, relation: text.to_owned() };
+    let end = text.find(|c: char| c.is_whitespace() || "([".contains(c)).unwrap_or(text.len());
     let (word, mut rest) = (&text[..end], text[end..].trim_start());
     let (name, qualifier) = match word.split_once(':') {
         Some((name, qualifier)) => (name, Some(qualifier)),
@@ -152,23 +141,16 @@ fn parse_relation(text: &str) -> Result<Relation<'_>, InvalidRelation> {
     }
     let mut version = None;
     if let Some(inner) = rest.strip_prefix('(') {
-        let (inside, after) = inner
-            .split_once(')')
-            .ok_or_else(|| invalid("no closing parenthesis"))?;
-        version =
-            Some(parse_restriction(inside).ok_or_else(|| invalid("no valid version restriction"))?);
+        let (inside, after) = inner.split_once(')').ok_or_else(|| invalid("no closing parenthesis"))?;
+        version = Some(parse_restriction(inside).ok_or_else(|| invalid("no valid version restriction"))?);
         rest = after.trim_start();
     }
     let mut architectures = Vec::new();
     if let Some(inner) = rest.strip_prefix('[') {
-        let (inside, after) = inner
-            .split_once(']')
-            .ok_or_else(|| invalid("no closing bracket"))?;
+        let (inside, after) = inner.split_once(']').ok_or_else(|| invalid("no closing bracket"))?;
         architectures = inside.split_whitespace().collect();
         if architectures.is_empty()
-            || !architectures
-                .iter()
-                .all(|name| is_architecture(name.strip_prefix('!').unwrap_or(name)))
+            || !architectures.iter().all(|name| is_architecture(name.strip_prefix('!').unwrap_or(name)))
         {
             return Err(invalid("no valid list of architectures"));
         }
@@ -177,19 +159,12 @@ fn parse_relation(text: &str) -> Result<Relation<'_>, InvalidRelation> {
     if !rest.is_empty() {
         return Err(invalid("unexpected text"));
     }
-    Ok(Relation {
-        name,
-        qualifier,
-        version,
-        architectures,
-    })
+    Ok(Relation { name, qualifier, version, architectures })
 }
 
 fn parse_restriction(inside: &str) -> Option<(Operator, &str)> {
     let inside = inside.trim();
-    let (spelling, operator) = Operator::SPELLINGS
-        .into_iter()
-        .find(|(spelling, _)| inside.starts_with(spelling))?;
+    let (spelling, operator) = Operator::SPELLINGS.into_iter().find(|(spelling, _)| inside.starts_with(spelling))?;
     let version = inside[spelling.len()..].trim();
     is_version(version).then_some((operator, version))
 }
@@ -198,28 +173,20 @@ fn parse_restriction(inside: &str) -> Option<(Operator, &str)> {
 /// repositories use them.
 pub fn is_package_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-._".contains(&byte))
 }
 
 /// `amd64`, `any`, `linux-any`.
 pub fn is_architecture(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// Policy 5.6.12. What passes here can always be given to [`version`].
 pub fn is_version(text: &str) -> bool {
     let rest = match text.split_once(':') {
         // Nine digits fit every reader's idea of an epoch.
-        Some((epoch, _))
-            if epoch.is_empty()
-                || epoch.len() > 9
-                || !epoch.bytes().all(|byte| byte.is_ascii_digit()) =>
-        {
+        Some((epoch, _)) if epoch.is_empty() || epoch.len() > 9 || !epoch.bytes().all(|byte| byte.is_ascii_digit()) => {
             return false;
         }
         Some((_, rest)) => rest,
@@ -227,17 +194,14 @@ pub fn is_version(text: &str) -> bool {
     };
     !rest.is_empty()
         && !rest.ends_with('-')
-        && rest
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b".+:~-".contains(&byte))
+        && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+:~-".contains(&byte))
         && !rest.starts_with('-')
 }
 
 /// Reads a version.
 pub fn version(text: &str) -> anyhow::Result<Version> {
     anyhow::ensure!(is_version(text), "`{text}` is no version");
-    text.parse()
-        .map_err(|error| anyhow::anyhow!("`{text}` is no version: {error}"))
+    text.parse().map_err(|error| anyhow::anyhow!("`{text}` is no version: {error}"))
 }
 
 #[cfg(test)]
@@ -246,13 +210,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn render(groups: &[Group<'_>]) -> String {
-        let group = |group: &Group<'_>| {
-            group
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" | ")
-        };
+        let group = |group: &Group<'_>| group.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ");
         groups.iter().map(group).collect::<Vec<_>>().join(", ")
     }
 
@@ -269,20 +227,11 @@ mod tests {
     fn a_malformed_relation_is_refused_and_quoted() {
         for (field, problem) in [
             ("a | | b", "no valid package name in the relation ``"),
-            (
-                "a (>= 1",
-                "no closing parenthesis in the relation `a (>= 1`",
-            ),
-            (
-                "a (~ 1)",
-                "no valid version restriction in the relation `a (~ 1)`",
-            ),
+            ("a (>= 1", "no closing parenthesis in the relation `a (>= 1`"),
+            ("a (~ 1)", "no valid version restriction in the relation `a (~ 1)`"),
             ("a b", "unexpected text in the relation `a b`"),
             ("a [", "no closing bracket in the relation `a [`"),
-            (
-                "a:",
-                "no valid architecture after the colon in the relation `a:`",
-            ),
+            ("a:", "no valid architecture after the colon in the relation `a:`"),
         ] {
             assert_eq!(parse(field).unwrap_err().to_string(), problem);
         }
@@ -290,11 +239,8 @@ mod tests {
 
     #[test]
     fn architecture_restrictions_hold_where_they_say() {
-        let applies =
-            |field: &str, architecture: &str| parse(field).unwrap()[0][0].applies_to(architecture);
-        assert!(
-            applies("a", "amd64") && applies("a [amd64]", "amd64") && applies("a [!i386]", "amd64")
-        );
+        let applies = |field: &str, architecture: &str| parse(field).unwrap()[0][0].applies_to(architecture);
+        assert!(applies("a", "amd64") && applies("a [amd64]", "amd64") && applies("a [!i386]", "amd64"));
         assert!(!applies("a [i386]", "amd64") && !applies("a [!amd64]", "amd64"));
     }
 

@@ -56,12 +56,8 @@ pub fn sign(text: &str, key: &Cert) -> Vec<u8> {
         .into_keypair()
         .unwrap();
     let mut signed = Vec::new();
-    let mut signer = Signer::new(Message::new(&mut signed), pair)
-        .unwrap()
-        .creation_time(at)
-        .cleartext()
-        .build()
-        .unwrap();
+    let mut signer =
+        Signer::new(Message::new(&mut signed), pair).unwrap().creation_time(at).cleartext().build().unwrap();
     signer.write_all(text.as_bytes()).unwrap();
     signer.finalize().unwrap();
     signed
@@ -73,11 +69,7 @@ pub fn release(suite: &str, extra: &str, files: &[(&str, &[u8])]) -> String {
         "Origin: Debian\nSuite: {suite}\nCodename: {suite}\nDate: Sat, 12 Sep 2026 07:55:41 UTC\nArchitectures: all amd64\n{extra}SHA256:\n"
     );
     for (path, content) in files {
-        text.push_str(&format!(
-            " {} {} {path}\n",
-            Hash::of(content),
-            content.len()
-        ));
+        text.push_str(&format!(" {} {} {path}\n", Hash::of(content), content.len()));
     }
     text
 }
@@ -92,10 +84,7 @@ pub struct FolderMirror {
 impl FolderMirror {
     /// An empty mirror with a key.
     pub fn empty() -> Self {
-        Self {
-            folder: TempDir::new().unwrap(),
-            key: key_for(3650),
-        }
+        Self { folder: TempDir::new().unwrap(), key: key_for(3650) }
     }
 
     /// Writes the public key below `profiles/archives`-like `keys()`.
@@ -129,23 +118,13 @@ impl FolderMirror {
             fs_err::create_dir_all(&by_hash).unwrap();
             fs_err::write(by_hash.join(Hash::of(content).to_string()), content).unwrap();
         }
-        let listed: Vec<(&str, &[u8])> = files
-            .iter()
-            .map(|(path, content)| (*path, content.as_slice()))
-            .collect();
-        fs_err::write(
-            dist.join("InRelease"),
-            sign(&release(suite, extra, &listed), &self.key),
-        )
-        .unwrap();
+        let listed: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (*path, content.as_slice())).collect();
+        fs_err::write(dist.join("InRelease"), sign(&release(suite, extra, &listed), &self.key)).unwrap();
     }
 
     /// The file behind an address.
     pub fn file(&self, url: &str) -> PathBuf {
-        self.folder.path().join(
-            url.strip_prefix("http://mirror.example/")
-                .unwrap_or("nowhere"),
-        )
+        self.folder.path().join(url.strip_prefix("http://mirror.example/").unwrap_or("nowhere"))
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>> {
@@ -155,19 +134,13 @@ impl FolderMirror {
 
 impl Fetch for FolderMirror {
     fn release(&self, url: &str, cache_name: &str) -> Result<Vec<u8>> {
-        anyhow::ensure!(
-            !cache_name.contains('/'),
-            "{cache_name} is no path component"
-        );
+        anyhow::ensure!(!cache_name.contains('/'), "{cache_name} is no path component");
         self.read(&self.file(url))
     }
 
     fn blob(&self, url: &str, sha256: &Hash, size: u64) -> Result<PathBuf> {
         let content = self.read(&self.file(url))?;
-        anyhow::ensure!(
-            Hash::of(&content) == *sha256 && content.len() as u64 == size,
-            "{url}: hash mismatch"
-        );
+        anyhow::ensure!(Hash::of(&content) == *sha256 && content.len() as u64 == size, "{url}: hash mismatch");
         Ok(self.file(url))
     }
 }

@@ -15,6 +15,7 @@ fn request(suites: &[&str]) -> PackageRequest {
     PackageRequest {
         include: ["a".to_owned()].into(),
         forbid: [].into(),
+        provided: [].into(),
         pins: [].into(),
         essential: false,
         architectures: vec!["amd64".into()],
@@ -36,45 +37,22 @@ fn load(mirror: &FolderMirror, suites: &[&str]) -> Result<Universe> {
 #[test]
 fn all_suites_of_the_request_are_loaded_in_its_order() {
     let mirror = FolderMirror::empty();
-    mirror.publish(
-        "trixie",
-        "Acquire-By-Hash: yes\n",
-        &(stanza("a", "1") + &stanza("b", "1")),
-    );
-    mirror.publish(
-        "trixie-updates",
-        "NotAutomatic: yes\nButAutomaticUpgrades: yes\n",
-        &stanza("a", "2"),
-    );
+    mirror.publish("trixie", "Acquire-By-Hash: yes\n", &(stanza("a", "1") + &stanza("b", "1")));
+    mirror.publish("trixie-updates", "NotAutomatic: yes\nButAutomaticUpgrades: yes\n", &stanza("a", "2"));
     let universe = load(&mirror, &["trixie", "trixie-updates"]).unwrap();
     let all: Vec<String> = universe
         .ids()
         .map(|id| universe.package(id))
-        .map(|p| {
-            format!(
-                "{} {} {} {}",
-                p.name(),
-                p.version(),
-                p.suite().name,
-                p.source()
-            )
-        })
+        .map(|p| format!("{} {} {} {}", p.name(), p.version(), p.suite().name, p.source()))
         .collect();
-    assert_eq!(
-        all,
-        ["a 1 trixie src", "b 1 trixie src", "a 2 trixie-updates src"]
-    );
+    assert_eq!(all, ["a 1 trixie src", "b 1 trixie src", "a 2 trixie-updates src"]);
     assert_eq!(universe.suites()[1].priority, 100);
 }
 
 #[test]
 fn an_index_is_read_in_whatever_form_the_archive_has_it() {
     let mirror = FolderMirror::empty();
-    mirror.publish_files(
-        "trixie",
-        "",
-        &BTreeMap::from([("main/binary-all/Packages", stanza("a", "1").into_bytes())]),
-    );
+    mirror.publish_files("trixie", "", &BTreeMap::from([("main/binary-all/Packages", stanza("a", "1").into_bytes())]));
     assert_eq!(load(&mirror, &["trixie"]).unwrap().len(), 1);
 }
 
@@ -94,10 +72,7 @@ fn a_release_that_lists_files_by_hash_is_fetched_so() {
 fn an_unreachable_mirror_is_named_with_its_setting() {
     let mirror = FolderMirror::empty();
     let text = render(&load(&mirror, &["trixie"]).unwrap_err());
-    let text = text.replace(
-        mirror.file("http://mirror.example/").to_str().unwrap(),
-        "MIRROR/",
-    );
+    let text = text.replace(mirror.file("http://mirror.example/").to_str().unwrap(), "MIRROR/");
     insta::assert_snapshot!(text, @r"
     error: the archive `debian` cannot be read from http://mirror.example/debian
       caused by: connection refused
@@ -111,11 +86,8 @@ fn an_unreachable_mirror_is_named_with_its_setting() {
 fn an_index_other_than_the_signed_one_is_refused() {
     let mirror = FolderMirror::empty();
     mirror.publish("trixie", "", &stanza("a", "1"));
-    fs_err::write(
-        mirror.file("http://mirror.example/debian/dists/trixie/main/binary-amd64/Packages.xz"),
-        "evil",
-    )
-    .unwrap();
+    fs_err::write(mirror.file("http://mirror.example/debian/dists/trixie/main/binary-amd64/Packages.xz"), "evil")
+        .unwrap();
     assert!(render(&load(&mirror, &["trixie"]).unwrap_err()).contains("hash mismatch"));
 }
 
@@ -124,10 +96,7 @@ fn a_component_that_the_suite_lacks_is_named() {
     let mirror = FolderMirror::empty();
     mirror.publish_files("trixie", "", &BTreeMap::new());
     let error = load(&mirror, &["trixie"]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the suite `trixie` of the archive `debian` has no component `main` for amd64"
-    );
+    assert_eq!(error.to_string(), "the suite `trixie` of the archive `debian` has no component `main` for amd64");
 }
 
 #[test]
@@ -135,8 +104,5 @@ fn a_broken_stanza_is_named_with_archive_suite_index_and_line() {
     let mirror = FolderMirror::empty();
     mirror.publish("trixie", "", &(stanza("a", "1") + "Package: b\n"));
     let error = load(&mirror, &["trixie"]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "debian trixie main/binary-amd64/Packages:9: the stanza has no version"
-    );
+    assert_eq!(error.to_string(), "debian trixie main/binary-amd64/Packages:9: the stanza has no version");
 }

@@ -48,35 +48,21 @@ impl Diff {
         let change = |label: &String| {
             let name = label.clone();
             match (old.get(label), new.get(label)) {
-                (Some(before), None) => Some(Change::Removed {
-                    name,
-                    version: before.version.clone(),
-                }),
-                (None, Some(after)) => Some(Change::Added {
-                    name,
-                    version: after.version.clone(),
-                }),
+                (Some(before), None) => Some(Change::Removed { name, version: before.version.clone() }),
+                (None, Some(after)) => Some(Change::Added { name, version: after.version.clone() }),
                 (Some(before), Some(after)) if before.version != after.version => {
-                    Some(Change::Changed {
-                        name,
-                        old: before.version.clone(),
-                        new: after.version.clone(),
-                    })
+                    Some(Change::Changed { name, old: before.version.clone(), new: after.version.clone() })
                 }
                 // The same version with other content: an archive broke its own rules, so say it.
-                (Some(before), Some(after)) if before.sha256 != after.sha256 => {
-                    Some(Change::Changed {
-                        name,
-                        old: format!("{} (sha256 {})", before.version, before.sha256.short()),
-                        new: format!("{} (sha256 {})", after.version, after.sha256.short()),
-                    })
-                }
+                (Some(before), Some(after)) if before.sha256 != after.sha256 => Some(Change::Changed {
+                    name,
+                    old: format!("{} (sha256 {})", before.version, before.sha256.short()),
+                    new: format!("{} (sha256 {})", after.version, after.sha256.short()),
+                }),
                 _ => None,
             }
         };
-        Self {
-            changes: labels.into_iter().filter_map(change).collect(),
-        }
+        Self { changes: labels.into_iter().filter_map(change).collect() }
     }
 
     /// The changes.
@@ -92,29 +78,17 @@ impl Diff {
 
 /// Packages by name, or `name:architecture` for the second architecture of a name.
 fn by_label(packages: &[LockedPackage]) -> BTreeMap<String, &LockedPackage> {
-    let native = packages
-        .iter()
-        .map(|package| package.architecture.as_str())
-        .find(|name| *name != "all");
-    let count = |wanted: &str| {
-        packages
-            .iter()
-            .filter(|package| package.name == wanted)
-            .count()
-    };
+    let native = packages.iter().map(|package| package.architecture.as_str()).find(|name| *name != "all");
+    let count = |wanted: &str| packages.iter().filter(|package| package.name == wanted).count();
     let label = |package: &LockedPackage| {
-        let foreign =
-            package.architecture != "all" && Some(package.architecture.as_str()) != native;
+        let foreign = package.architecture != "all" && Some(package.architecture.as_str()) != native;
         if foreign || count(&package.name) > 1 {
             format!("{}:{}", package.name, package.architecture)
         } else {
             package.name.clone()
         }
     };
-    packages
-        .iter()
-        .map(|package| (label(package), package))
-        .collect()
+    packages.iter().map(|package| (label(package), package)).collect()
 }
 
 impl fmt::Display for Diff {

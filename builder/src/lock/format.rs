@@ -38,26 +38,16 @@ struct ReleaseTable {
 
 pub(super) fn parse(text: &str) -> Result<Lock, Problem> {
     let at = |position: usize, what: String| Problem {
-        line: 1 + text
-            .bytes()
-            .take(position)
-            .filter(|byte| *byte == b'\n')
-            .count(),
+        line: 1 + text.bytes().take(position).filter(|byte| *byte == b'\n').count(),
         what,
     };
-    let file: LockFile = toml::from_str(text).map_err(|error| {
-        at(
-            error.span().map_or(0, |span| span.start),
-            error.message().to_owned(),
-        )
-    })?;
+    let file: LockFile = toml::from_str(text)
+        .map_err(|error| at(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
     let time = |value: &toml::Spanned<String>| {
-        value.get_ref().parse::<Timestamp>().map_err(|_| {
-            at(
-                value.span().start,
-                format!("`{}` is no RFC 3339 time", value.get_ref()),
-            )
-        })
+        value
+            .get_ref()
+            .parse::<Timestamp>()
+            .map_err(|_| at(value.span().start, format!("`{}` is no RFC 3339 time", value.get_ref())))
     };
     let mut releases = Vec::with_capacity(file.release.len());
     for table in &file.release {
@@ -73,29 +63,16 @@ pub(super) fn parse(text: &str) -> Result<Lock, Problem> {
     }
     for pair in file.package.windows(2) {
         let key = |package: &toml::Spanned<LockedPackage>| {
-            (
-                package.get_ref().name.clone(),
-                package.get_ref().architecture.clone(),
-            )
+            (package.get_ref().name.clone(), package.get_ref().architecture.clone())
         };
-        let label = format!(
-            "`{}` ({})",
-            pair[1].get_ref().name,
-            pair[1].get_ref().architecture
-        );
+        let label = format!("`{}` ({})", pair[1].get_ref().name, pair[1].get_ref().architecture);
         match key(&pair[0]).cmp(&key(&pair[1])) {
             std::cmp::Ordering::Less => {}
             std::cmp::Ordering::Equal => {
-                return Err(at(
-                    pair[1].span().start,
-                    format!("the package {label} is there twice"),
-                ));
+                return Err(at(pair[1].span().start, format!("the package {label} is there twice")));
             }
             std::cmp::Ordering::Greater => {
-                return Err(at(
-                    pair[1].span().start,
-                    format!("the package {label} is out of order"),
-                ));
+                return Err(at(pair[1].span().start, format!("the package {label} is out of order")));
             }
         }
     }
@@ -105,34 +82,20 @@ pub(super) fn parse(text: &str) -> Result<Lock, Problem> {
         snapshot,
         request: file.request,
         releases,
-        packages: file
-            .package
-            .into_iter()
-            .map(toml::Spanned::into_inner)
-            .collect(),
+        packages: file.package.into_iter().map(toml::Spanned::into_inner).collect(),
     })
 }
 
 /// Names and versions become file names and arguments of dpkg, and paths become addresses.
 fn check(package: &LockedPackage) -> Result<(), String> {
-    let LockedPackage {
-        name,
-        version,
-        architecture,
-        source,
-        ..
-    } = package;
+    let LockedPackage { name, version, architecture, source, .. } = package;
     let valid_source = source.split_once(':').is_some_and(|(archive, path)| {
         !archive.is_empty() && !path.starts_with('/') && !path.split('/').any(|part| part == "..")
     });
     for (what, value, valid) in [
         ("package name", name, relation::is_package_name(name)),
         ("version", version, relation::is_version(version)),
-        (
-            "architecture",
-            architecture,
-            relation::is_architecture(architecture),
-        ),
+        ("architecture", architecture, relation::is_architecture(architecture)),
         ("source (ARCHIVE:PATH)", source, valid_source),
     ] {
         if !valid {
@@ -143,24 +106,14 @@ fn check(package: &LockedPackage) -> Result<(), String> {
 }
 
 pub(super) fn render(lock: &Lock, command: &str) -> String {
-    let mut text =
-        format!("# Made by `{command}`; do not edit. Run it again to take in newer packages.\n");
+    let mut text = format!("# Made by `{command}`; do not edit. Run it again to take in newer packages.\n");
     let number = u32::from(lock.version);
-    let _ = write!(
-        text,
-        "version = {number}\nsnapshot = \"{}\"\nrequest = \"{}\"\n",
-        lock.snapshot, lock.request
-    );
+    let _ = write!(text, "version = {number}\nsnapshot = \"{}\"\nrequest = \"{}\"\n", lock.snapshot, lock.request);
     if lock.releases.is_empty() {
         text.push_str("release = []\n");
     }
     for release in &lock.releases {
-        let LockedRelease {
-            archive,
-            suite,
-            date,
-            sha256,
-        } = release;
+        let LockedRelease { archive, suite, date, sha256 } = release;
         let _ = write!(
             text,
             "\n[[release]]\narchive = {}\nsuite = {}\ndate = \"{date}\"\nsha256 = \"{sha256}\"\n",
@@ -169,20 +122,9 @@ pub(super) fn render(lock: &Lock, command: &str) -> String {
         );
     }
     for package in &lock.packages {
-        let LockedPackage {
-            name,
-            version,
-            architecture,
-            sha256,
-            size,
-            source,
-        } = package;
-        let (name, version, architecture, source) = (
-            quoted(name),
-            quoted(version),
-            quoted(architecture),
-            quoted(source),
-        );
+        let LockedPackage { name, version, architecture, sha256, size, source } = package;
+        let (name, version, architecture, source) =
+            (quoted(name), quoted(version), quoted(architecture), quoted(source));
         let _ = write!(
             text,
             "\n[[package]]\nname = {name}\nversion = {version}\narchitecture = {architecture}\nsha256 = \"{sha256}\"\nsize = {size}\nsource = {source}\n"

@@ -57,10 +57,7 @@ impl TryFrom<u32> for SchemaVersion {
         if number == Self::NUMBER {
             Ok(Self)
         } else {
-            Err(format!(
-                "this larder reads locks of version {}, this one has version {number}",
-                Self::NUMBER
-            ))
+            Err(format!("this larder reads locks of version {}, this one has version {number}", Self::NUMBER))
         }
     }
 }
@@ -150,39 +147,27 @@ pub fn request_hash(request: &PackageRequest) -> Result<Hash> {
         archive.snapshot = None;
     }
     let text = serde_json::to_vec(&request).context("writing down the package request")?;
-    Ok(KeyBuilder::new("lock", solve::REVISION)
-        .field("request", text)
-        .finish())
+    Ok(KeyBuilder::new("lock", solve::REVISION).field("request", text).finish())
 }
 
 /// Solves a request against the archives' packages.
 pub fn resolve(request: &PackageRequest, universe: &Universe) -> Result<Lock> {
     let solution = solve::solve(request, universe)?;
     let snapshot = universe.suites().iter().map(|suite| suite.date).max();
-    let mut releases: Vec<LockedRelease> =
-        universe.suites().iter().map(LockedRelease::of).collect();
+    let mut releases: Vec<LockedRelease> = universe.suites().iter().map(LockedRelease::of).collect();
     releases.sort_by(|a, b| (&a.archive, &a.suite).cmp(&(&b.archive, &b.suite)));
     Ok(Lock {
         version: SchemaVersion,
         snapshot: snapshot.context("a universe without suites")?,
         request: request_hash(request)?,
         releases,
-        packages: solution
-            .packages()
-            .iter()
-            .map(|(id, _)| LockedPackage::of(universe.package(*id)))
-            .collect(),
+        packages: solution.packages().iter().map(|(id, _)| LockedPackage::of(universe.package(*id))).collect(),
     })
 }
 
 impl LockedRelease {
     fn of(suite: &Suite) -> Self {
-        Self {
-            archive: suite.archive.clone(),
-            suite: suite.name.clone(),
-            date: suite.date,
-            sha256: suite.sha256,
-        }
+        Self { archive: suite.archive.clone(), suite: suite.name.clone(), date: suite.date, sha256: suite.sha256 }
     }
 }
 
@@ -213,10 +198,7 @@ impl Lock {
 
     /// Writes the lock file: the old one stays until the new one is complete and on disk.
     pub fn write(&self, path: &Path, command: &str) -> Result<()> {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let write = || -> Result<()> {
             let mut file = tempfile::Builder::new()
                 .prefix(".lock-")

@@ -15,25 +15,12 @@ fn package(name: &str, version: &str) -> LockedPackage {
 
 fn lock(packages: Vec<LockedPackage>) -> Lock {
     let date = "2026-09-12T07:55:41Z".parse().unwrap();
-    let release = LockedRelease {
-        archive: "debian".into(),
-        suite: "trixie".into(),
-        date,
-        sha256: Hash::of("release"),
-    };
-    Lock {
-        version: SchemaVersion,
-        snapshot: date,
-        request: Hash::of("request"),
-        releases: vec![release],
-        packages,
-    }
+    let release = LockedRelease { archive: "debian".into(), suite: "trixie".into(), date, sha256: Hash::of("release") };
+    Lock { version: SchemaVersion, snapshot: date, request: Hash::of("request"), releases: vec![release], packages }
 }
 
 fn refusal(text: &str) -> String {
-    Lock::parse(text, Path::new("profiles/nas.lock"))
-        .unwrap_err()
-        .to_string()
+    Lock::parse(text, Path::new("profiles/nas.lock")).unwrap_err().to_string()
 }
 
 #[test]
@@ -74,11 +61,7 @@ fn a_broken_lock_is_named_with_file_and_line() {
 
 #[test]
 fn a_diff_says_what_comes_goes_and_changes() {
-    let old = lock(vec![
-        package("a", "1"),
-        package("b", "1"),
-        package("c", "1"),
-    ]);
+    let old = lock(vec![package("a", "1"), package("b", "1"), package("c", "1")]);
     let mut rebuilt = package("c", "1");
     rebuilt.sha256 = Hash::of("other");
     let new = lock(vec![package("b", "2"), rebuilt, package("d", "1")]);
@@ -99,14 +82,8 @@ fn a_lock_is_written_whole_and_read_back() {
     let lock = lock(vec![package("a", "1")]);
     lock.write(&path, "larder lock").unwrap();
     assert_eq!(Lock::read(&path).unwrap().unwrap(), lock);
-    assert_eq!(
-        fs_err::read_dir(folder.path()).unwrap().count(),
-        1,
-        "no temporary file stays"
-    );
-    let error = lock
-        .write(&folder.path().join("missing/nas.lock"), "larder lock")
-        .unwrap_err();
+    assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    let error = lock.write(&folder.path().join("missing/nas.lock"), "larder lock").unwrap_err();
     assert!(render(&error).contains("missing/nas.lock"));
 }
 
@@ -115,15 +92,13 @@ fn a_lock_answers_its_own_request_only() {
     let mut request = PackageRequest {
         include: ["a".to_owned()].into(),
         forbid: [].into(),
+        provided: [].into(),
         pins: [].into(),
         essential: true,
         architectures: vec!["amd64".into()],
         archives: Vec::new(),
     };
-    let lock = Lock {
-        request: request_hash(&request).unwrap(),
-        ..lock(Vec::new())
-    };
+    let lock = Lock { request: request_hash(&request).unwrap(), ..lock(Vec::new()) };
     assert!(lock.matches(&request).unwrap());
     request.include.insert("b".to_owned());
     assert!(!lock.matches(&request).unwrap());

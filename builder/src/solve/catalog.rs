@@ -43,6 +43,8 @@ pub(super) struct Catalog<'u> {
     /// Versions are parsed when first compared.
     versions: Vec<OnceCell<Version>>,
     forbidden: HashSet<&'u str>,
+    /// Names whose job larder does itself: dpkg is told that they are installed.
+    pub(super) given: HashSet<&'u str>,
     pins: HashMap<&'u str, &'u str>,
     /// Whether any package is for another architecture than the machine's.
     pub(super) foreign: bool,
@@ -56,10 +58,8 @@ impl std::fmt::Debug for Catalog<'_> {
 
 impl<'u> Catalog<'u> {
     pub(super) fn new(request: &'u PackageRequest, universe: &'u Universe) -> Result<Self> {
-        let native = request
-            .architectures
-            .first()
-            .ok_or_else(|| anyhow::anyhow!("the request names no architecture"))?;
+        let native =
+            request.architectures.first().ok_or_else(|| anyhow::anyhow!("the request names no architecture"))?;
         let mut catalog = Self {
             universe,
             native,
@@ -67,22 +67,14 @@ impl<'u> Catalog<'u> {
             provided: HashMap::new(),
             versions: universe.ids().map(|_| OnceCell::new()).collect(),
             forbidden: request.forbid.iter().map(String::as_str).collect(),
-            pins: request
-                .pins
-                .iter()
-                .map(|(name, suite)| (name.as_str(), suite.as_str()))
-                .collect(),
+            given: request.provided.iter().map(String::as_str).collect(),
+            pins: request.pins.iter().map(|(name, suite)| (name.as_str(), suite.as_str())).collect(),
             foreign: request.architectures.len() > 1,
         };
         for id in universe.ids() {
             let package = universe.package(id);
             let architecture = package.architecture();
-            if architecture == "all"
-                || request
-                    .architectures
-                    .iter()
-                    .any(|wanted| wanted == architecture)
-            {
+            if architecture == "all" || request.architectures.iter().any(|wanted| wanted == architecture) {
                 catalog.by_name.entry(package.name()).or_default().push(id);
             }
         }
@@ -97,13 +89,10 @@ impl<'u> Catalog<'u> {
         let mut by_name = std::mem::take(&mut self.by_name);
         for ids in by_name.values_mut().filter(|ids| ids.len() > 1) {
             ids.sort_by(|a, b| {
-                self.preference(*b)
-                    .cmp(&self.preference(*a))
-                    .then_with(|| self.tie_break(*a).cmp(&self.tie_break(*b)))
+                self.preference(*b).cmp(&self.preference(*a)).then_with(|| self.tie_break(*a).cmp(&self.tie_break(*b)))
             });
             ids.dedup_by(|later, earlier| {
-                self.slot(*later) == self.slot(*earlier)
-                    && self.version(*later) == self.version(*earlier)
+                self.slot(*later) == self.slot(*earlier) && self.version(*later) == self.version(*earlier)
             });
         }
         self.by_name = by_name;
@@ -131,29 +120,16 @@ impl<'u> Catalog<'u> {
 
     fn check_pins(&self, request: &PackageRequest) -> Result<()> {
         for (name, suite) in &request.pins {
-            if !self
-                .universe
-                .suites()
-                .iter()
-                .any(|known| known.name == *suite)
-            {
-                let problem = format!(
-                    "`{name}` is pinned to the suite `{suite}`, which no archive of the profile has"
-                );
+            if !self.universe.suites().iter().any(|known| known.name == *suite) {
+                let problem = format!("`{name}` is pinned to the suite `{suite}`, which no archive of the profile has");
                 return Err(Mistake::new(problem)
                     .hint("add the suite to an archive's `suites`, or correct the pin")
                     .into());
             }
-            if !self
-                .versions_of(name)
-                .iter()
-                .any(|id| self.package(*id).suite().name == *suite)
-            {
-                return Err(Mistake::new(format!(
-                    "`{name}` is pinned to the suite `{suite}`, which does not have it"
-                ))
-                .hint("correct or remove the pin")
-                .into());
+            if !self.versions_of(name).iter().any(|id| self.package(*id).suite().name == *suite) {
+                return Err(Mistake::new(format!("`{name}` is pinned to the suite `{suite}`, which does not have it"))
+                    .hint("correct or remove the pin")
+                    .into());
             }
         }
         Ok(())
@@ -162,13 +138,9 @@ impl<'u> Catalog<'u> {
     fn index_provides(&mut self) -> Result<()> {
         for id in self.by_name.values().flatten().copied() {
             let package = self.universe.package(id);
-            let provides =
-                relation::parse(package.provides()).map_err(|error| package.malformed(error))?;
+            let provides = relation::parse(package.provides()).map_err(|error| package.malformed(error))?;
             for relation in provides.into_iter().flatten() {
-                self.provided
-                    .entry(relation.name)
-                    .or_default()
-                    .push(Provided { by: id, relation });
+                self.provided.entry(relation.name).or_default().push(Provided { by: id, relation });
             }
         }
         let mut provided = std::mem::take(&mut self.provided);
@@ -188,13 +160,7 @@ impl<'u> Catalog<'u> {
     fn provider_order(&self, id: PackageId) -> impl Ord + use<'u> {
         let package = self.package(id);
         let slot = self.slot(id);
-        (
-            !package.essential(),
-            slot.architecture != self.native,
-            package.priority(),
-            package.name(),
-            slot.architecture,
-        )
+        (!package.essential(), slot.architecture != self.native, package.priority(), package.name(), slot.architecture)
     }
 
     pub(super) fn package(&self, id: PackageId) -> PackageView<'u> {
@@ -203,15 +169,8 @@ impl<'u> Catalog<'u> {
 
     pub(super) fn slot(&self, id: PackageId) -> Slot<'u> {
         let package = self.package(id);
-        let architecture = if package.architecture() == "all" {
-            self.native
-        } else {
-            package.architecture()
-        };
-        Slot {
-            name: package.name(),
-            architecture,
-        }
+        let architecture = if package.architecture() == "all" { self.native } else { package.architecture() };
+        Slot { name: package.name(), architecture }
     }
 
     /// The slot as people write it: the machine's own architecture is left out.
@@ -231,8 +190,7 @@ impl<'u> Catalog<'u> {
     pub(super) fn version(&self, id: PackageId) -> &Version {
         // The index's parser has checked the text, so the fallback cannot be reached.
         self.versions[id.index()].get_or_init(|| {
-            relation::version(self.package(id).version())
-                .unwrap_or_else(|_| "0".parse().expect("a version"))
+            relation::version(self.package(id).version()).unwrap_or_else(|_| "0".parse().expect("a version"))
         })
     }
 
@@ -262,10 +220,7 @@ impl<'u> Catalog<'u> {
     /// Whether apt would consider this version of its package.
     pub(super) fn is_candidate(&self, id: PackageId) -> bool {
         let slot = self.slot(id);
-        self.versions_of(slot.name)
-            .iter()
-            .find(|other| self.slot(**other) == slot)
-            == Some(&id)
+        self.versions_of(slot.name).iter().find(|other| self.slot(**other) == slot) == Some(&id)
     }
 
     /// The request's own requirements, in the order of their names.
@@ -273,17 +228,12 @@ impl<'u> Catalog<'u> {
         let mut roots = Vec::new();
         for wanted in &request.include {
             let options = self.requested(wanted)?;
-            roots.push(Root {
-                text: wanted.clone(),
-                options,
-                reason: Reason::Requested,
-            });
+            roots.push(Root { text: wanted.clone(), options, reason: Reason::Requested });
         }
         if request.essential {
             let candidates = self.by_name.values().filter_map(|ids| ids.first().copied());
-            let essential = candidates.filter(|id| {
-                self.package(*id).essential() && self.slot(*id).architecture == self.native
-            });
+            let essential =
+                candidates.filter(|id| self.package(*id).essential() && self.slot(*id).architecture == self.native);
             let mut slots: Vec<Slot<'u>> = essential.map(|id| self.slot(id)).collect();
             slots.sort();
             roots.extend(slots.into_iter().map(|slot| Root {
@@ -302,17 +252,9 @@ impl<'u> Catalog<'u> {
         if !real.is_empty() {
             return Ok(real);
         }
-        let relation = Relation {
-            name,
-            qualifier: None,
-            version: None,
-            architectures: Vec::new(),
-        };
+        let relation = Relation { name, qualifier: None, version: None, architectures: Vec::new() };
         let providers = self.options(std::slice::from_ref(&relation), architecture);
-        let mut names: Vec<&str> = providers
-            .iter()
-            .map(|id| self.package(*id).name())
-            .collect();
+        let mut names: Vec<&str> = providers.iter().map(|id| self.package(*id).name()).collect();
         names.sort_unstable();
         names.dedup();
         match names[..] {

@@ -58,27 +58,19 @@ pub fn solve(request: &PackageRequest, universe: &Universe) -> Result<Solution> 
     let catalog = Catalog::new(request, universe)?;
     let roots = catalog.roots(request)?;
     let provider = Provider::new(&catalog);
-    let requirements: Vec<ConditionalRequirement> = roots
-        .iter()
-        .map(|root| provider.root(root).into())
-        .collect();
+    let requirements: Vec<ConditionalRequirement> = roots.iter().map(|root| provider.root(root).into()).collect();
     let mut solver = Solver::new(provider);
     let outcome = solver.solve(Problem::new().requirements(requirements));
     // A broken relation makes its package uninstallable for the solver; that is the better message.
     solver.provider().take_error()?;
     match outcome {
         Ok(chosen) => {
-            let mut chosen: Vec<PackageId> = chosen
-                .into_iter()
-                .map(|id| catalog.package_of(id))
-                .collect();
+            let mut chosen: Vec<PackageId> = chosen.into_iter().map(|id| catalog.package_of(id)).collect();
             chosen.sort_by_key(|id| {
                 let package = universe.package(*id);
                 (package.name(), package.architecture())
             });
-            Ok(Solution {
-                packages: with_reasons(&catalog, &roots, &chosen)?,
-            })
+            Ok(Solution { packages: with_reasons(&catalog, &roots, &chosen)? })
         }
         Err(UnsolvableOrCancelled::Unsolvable(conflict)) => {
             Err(explain::conflict(&conflict.display_user_friendly(&solver).to_string()).into())
@@ -93,43 +85,29 @@ fn with_reasons(
     roots: &[catalog::Root],
     chosen: &[PackageId],
 ) -> Result<Vec<(PackageId, Reason)>> {
-    let mut reasons: BTreeMap<PackageId, Option<Reason>> =
-        chosen.iter().map(|id| (*id, None)).collect();
+    let mut reasons: BTreeMap<PackageId, Option<Reason>> = chosen.iter().map(|id| (*id, None)).collect();
     let mut queue = std::collections::VecDeque::new();
-    let reach =
-        |reasons: &mut BTreeMap<PackageId, Option<Reason>>, id: PackageId, reason: Reason| {
-            if let Some(slot @ None) = reasons.get_mut(&id) {
-                *slot = Some(reason);
-                return true;
-            }
-            false
-        };
+    let reach = |reasons: &mut BTreeMap<PackageId, Option<Reason>>, id: PackageId, reason: Reason| {
+        if let Some(slot @ None) = reasons.get_mut(&id) {
+            *slot = Some(reason);
+            return true;
+        }
+        false
+    };
     for root in roots {
-        for id in root
-            .options
-            .iter()
-            .copied()
-            .filter(|id| reach(&mut reasons, *id, root.reason))
-        {
+        for id in root.options.iter().copied().filter(|id| reach(&mut reasons, *id, root.reason)) {
             queue.push_back(id);
         }
     }
     while let Some(needing) = queue.pop_front() {
         for group in catalog.requirements(needing)? {
-            for id in group
-                .options
-                .into_iter()
-                .filter(|id| reach(&mut reasons, *id, Reason::NeededBy(needing)))
-            {
+            for id in group.options.into_iter().filter(|id| reach(&mut reasons, *id, Reason::NeededBy(needing))) {
                 queue.push_back(id);
             }
         }
     }
     // Nothing can be left without a reason, as the solver only takes what a requirement asks for.
-    Ok(chosen
-        .iter()
-        .map(|id| (*id, reasons[id].unwrap_or(Reason::Requested)))
-        .collect())
+    Ok(chosen.iter().map(|id| (*id, reasons[id].unwrap_or(Reason::Requested))).collect())
 }
 
 #[cfg(test)]

@@ -10,14 +10,15 @@ use std::collections::HashMap;
 use std::fmt::Display;
 
 use resolvo::{
-    Candidates, Condition, ConditionId, DenseIndex, Dependencies, DependencyProvider,
-    HintDependenciesAvailable, Interner, KnownDependencies, NameId, Requirement, SolvableId,
-    SolverCache, StringId, VersionSetId, VersionSetUnionId,
+    Candidates, Condition, ConditionId, DenseIndex, Dependencies, DependencyProvider, HintDependenciesAvailable,
+    Interner, KnownDependencies, NameId, Requirement, SolvableId, SolverCache, StringId, VersionSetId,
+    VersionSetUnionId,
 };
 
 use super::catalog::{Catalog, Root, Slot};
 use super::relations::Exclusion;
 use crate::archive::PackageId;
+use crate::archive::relation::Relation;
 
 /// Packages of one slot.
 #[derive(Clone)]
@@ -49,10 +50,7 @@ fn solvable(id: PackageId) -> SolvableId {
 
 impl<'c, 'u> Provider<'c, 'u> {
     pub(super) fn new(catalog: &'c Catalog<'u>) -> Self {
-        Self {
-            catalog,
-            tables: RefCell::default(),
-        }
+        Self { catalog, tables: RefCell::default() }
     }
 
     /// The first broken relation that the solver came across.
@@ -61,40 +59,20 @@ impl<'c, 'u> Provider<'c, 'u> {
     }
 
     pub(super) fn root(&self, root: &Root) -> Requirement {
-        self.requirement(&root.options, &root.text, &root.text)
+        let relation = Relation { name: &root.text, qualifier: None, version: None, architectures: Vec::new() };
+        self.requirement(&root.options, &[relation])
     }
 
-    /// Splits `options` into runs of one slot each.
-    fn requirement(&self, options: &[PackageId], first_name: &str, text: &str) -> Requirement {
-        let mut sets: Vec<VersionSetId> = Vec::new();
-        let single_slot = options
-            .iter()
-            .all(|id| self.catalog.slot(*id) == self.catalog.slot(options[0]));
-        let runs: Vec<&[PackageId]> = if single_slot && !options.is_empty() {
-            vec![options]
-        } else {
-            options
-                .chunk_by(|a, b| self.catalog.slot(*a) == self.catalog.slot(*b))
-                .collect()
-        };
-        for run in runs {
-            let slot = self.catalog.slot(run[0]);
-            let name = self.name(self.catalog.display(slot), slot.architecture);
-            sets.push(self.set(name, run.to_vec(), describe(slot, first_name, text)));
-        }
+    /// One set for each run of packages of one slot.
+    fn requirement(&self, options: &[PackageId], relations: &[Relation<'_>]) -> Requirement {
+        let slot = |id: &PackageId| self.catalog.slot(*id);
+        let one_slot = options.iter().all(|id| slot(id) == slot(&options[0]));
+        let runs = options.chunk_by(|a, b| one_slot || slot(a) == slot(b));
+        let sets: Vec<VersionSetId> = runs
+            .map(|run| self.set(self.name(slot(&run[0])), run.to_vec(), describe(slot(&run[0]), relations)))
+            .collect();
         match sets[..] {
-            [] => {
-                let name = self.name(first_name.to_owned(), "");
-                self.set(
-                    name,
-                    Vec::new(),
-                    text.strip_prefix(first_name)
-                        .unwrap_or(text)
-                        .trim()
-                        .to_owned(),
-                )
-                .into()
-            }
+            [] => self.unsatisfiable(relations).into(),
             [only] => only.into(),
             _ => {
                 let mut tables = self.tables.borrow_mut();
@@ -104,31 +82,32 @@ impl<'c, 'u> Provider<'c, 'u> {
         }
     }
 
+    /// A set without packages, of a name that no slot has.
+    fn unsatisfiable(&self, relations: &[Relation<'_>]) -> VersionSetId {
+        let text = relations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ");
+        let name = self.intern((text, ""));
+        self.set(name, Vec::new(), String::new())
+    }
+
     /// "None of these" as sets of what may stay, one a slot.
     fn constraints(&self, exclusion: &Exclusion) -> Vec<VersionSetId> {
-        let mut slots: Vec<Slot<'u>> = exclusion
-            .packages
-            .iter()
-            .map(|id| self.catalog.slot(*id))
-            .collect();
+        let mut slots: Vec<Slot<'u>> = exclusion.packages.iter().map(|id| self.catalog.slot(*id)).collect();
         slots.sort();
         slots.dedup();
         let constraint = |slot: Slot<'u>| {
-            let name = self.name(self.catalog.display(slot), slot.architecture);
-            let allowed = self
-                .catalog
-                .in_slot(slot)
-                .into_iter()
-                .filter(|id| !exclusion.packages.contains(id))
-                .collect();
-            self.set(name, allowed, format!("({})", exclusion.text))
+            let allowed =
+                self.catalog.in_slot(slot).into_iter().filter(|id| !exclusion.packages.contains(id)).collect();
+            self.set(self.name(slot), allowed, format!("({})", exclusion.text))
         };
         slots.into_iter().map(constraint).collect()
     }
 
-    fn name(&self, display: String, architecture: &'u str) -> NameId {
+    fn name(&self, slot: Slot<'u>) -> NameId {
+        self.intern((self.catalog.display(slot), slot.architecture))
+    }
+
+    fn intern(&self, key: (String, &'u str)) -> NameId {
         let mut tables = self.tables.borrow_mut();
-        let key = (display, architecture);
         if let Some(id) = tables.name_ids.get(&key) {
             return *id;
         }
@@ -140,11 +119,7 @@ impl<'c, 'u> Provider<'c, 'u> {
 
     fn set(&self, name: NameId, packages: Vec<PackageId>, text: String) -> VersionSetId {
         let mut tables = self.tables.borrow_mut();
-        tables.sets.push(Set {
-            name,
-            packages,
-            text,
-        });
+        tables.sets.push(Set { name, packages, text });
         VersionSetId::from_index(tables.sets.len() - 1)
     }
 
@@ -157,16 +132,7 @@ impl<'c, 'u> Provider<'c, 'u> {
     fn known_dependencies(&self, id: PackageId) -> anyhow::Result<KnownDependencies> {
         let mut known = KnownDependencies::default();
         for requirement in self.catalog.requirements(id)? {
-            let text = requirement
-                .relations
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(" | ");
-            known.requirements.push(
-                self.requirement(&requirement.options, requirement.relations[0].name, &text)
-                    .into(),
-            );
+            known.requirements.push(self.requirement(&requirement.options, &requirement.relations).into());
         }
         for exclusion in self.catalog.exclusions(id)? {
             known.constrains.extend(self.constraints(&exclusion));
@@ -175,15 +141,12 @@ impl<'c, 'u> Provider<'c, 'u> {
     }
 }
 
-/// What is printed after a slot's name: the relation, unless that is the bare name.
-fn describe(slot: Slot<'_>, first_name: &str, text: &str) -> String {
-    if slot.name == first_name && !text.contains('|') {
-        text.strip_prefix(first_name)
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    } else {
-        format!("(for {text})")
+/// What is printed after a slot's name: what the relation asks of it, or whose place it takes.
+fn describe(slot: Slot<'_>, relations: &[Relation<'_>]) -> String {
+    match relations.iter().find(|relation| relation.name == slot.name) {
+        Some(Relation { version: Some((operator, version)), .. }) => format!("({operator} {version})"),
+        Some(_) => String::new(),
+        None => format!("(for {})", relations.iter().map(ToString::to_string).collect::<Vec<_>>().join(" | ")),
     }
 }
 
@@ -193,29 +156,18 @@ impl Interner for Provider<'_, '_> {
 
     fn display_solvable(&self, id: SolvableId) -> impl Display + '_ {
         let package = self.catalog.package_of(id);
-        format!(
-            "{} {}",
-            self.catalog.display(self.catalog.slot(package)),
-            self.catalog.package(package).version()
-        )
+        format!("{} {}", self.catalog.display(self.catalog.slot(package)), self.catalog.package(package).version())
     }
 
     fn display_merged_solvables(&self, ids: &[SolvableId]) -> impl Display + '_ {
         let Some(first) = ids.first() else {
             return String::new();
         };
-        let mut versions: Vec<&str> = ids
-            .iter()
-            .map(|id| self.catalog.package(self.catalog.package_of(*id)).version())
-            .collect();
+        let mut versions: Vec<&str> =
+            ids.iter().map(|id| self.catalog.package(self.catalog.package_of(*id)).version()).collect();
         versions.sort_unstable();
         versions.dedup();
-        format!(
-            "{} {}",
-            self.catalog
-                .display(self.catalog.slot(self.catalog.package_of(*first))),
-            versions.join(" | ")
-        )
+        format!("{} {}", self.catalog.display(self.catalog.slot(self.catalog.package_of(*first))), versions.join(" | "))
     }
 
     fn display_name(&self, name: NameId) -> impl Display + '_ {
@@ -235,17 +187,11 @@ impl Interner for Provider<'_, '_> {
     }
 
     fn solvable_name(&self, id: SolvableId) -> NameId {
-        let slot = self.catalog.slot(self.catalog.package_of(id));
-        self.name(self.catalog.display(slot), slot.architecture)
+        self.name(self.catalog.slot(self.catalog.package_of(id)))
     }
 
-    fn version_sets_in_union(
-        &self,
-        union: VersionSetUnionId,
-    ) -> impl Iterator<Item = VersionSetId> {
-        self.tables.borrow().unions[union.to_index()]
-            .clone()
-            .into_iter()
+    fn version_sets_in_union(&self, union: VersionSetUnionId) -> impl Iterator<Item = VersionSetId> {
+        self.tables.borrow().unions[union.to_index()].clone().into_iter()
     }
 
     fn resolve_condition(&self, _condition: ConditionId) -> Condition {
@@ -254,37 +200,21 @@ impl Interner for Provider<'_, '_> {
 }
 
 impl DependencyProvider for Provider<'_, '_> {
-    async fn filter_candidates(
-        &self,
-        candidates: &[SolvableId],
-        set: VersionSetId,
-        inverse: bool,
-    ) -> Vec<SolvableId> {
+    async fn filter_candidates(&self, candidates: &[SolvableId], set: VersionSetId, inverse: bool) -> Vec<SolvableId> {
         let tables = self.tables.borrow();
         let packages = &tables.sets[set.to_index()].packages;
-        candidates
-            .iter()
-            .copied()
-            .filter(|id| packages.contains(&self.catalog.package_of(*id)) != inverse)
-            .collect()
+        candidates.iter().copied().filter(|id| packages.contains(&self.catalog.package_of(*id)) != inverse).collect()
     }
 
     async fn get_candidates(&self, name: NameId) -> Option<Candidates<SolvableId>> {
         let (display, architecture) = self.tables.borrow().names[name.to_index()].clone();
-        let bare = display
-            .split_once(':')
-            .map_or(display.as_str(), |(bare, _)| bare);
-        let packages = self.catalog.in_slot(Slot {
-            name: bare,
-            architecture,
-        });
+        let bare = display.split_once(':').map_or(display.as_str(), |(bare, _)| bare);
+        let packages = self.catalog.in_slot(Slot { name: bare, architecture });
         if packages.is_empty() {
             return None;
         }
-        let excluded = packages
-            .iter()
-            .filter_map(|id| Some((solvable(*id), self.string(self.catalog.excluded(*id)?))))
-            .collect();
+        let excluded =
+            packages.iter().filter_map(|id| Some((solvable(*id), self.string(self.catalog.excluded(*id)?)))).collect();
         let candidates: Vec<SolvableId> = packages.into_iter().map(solvable).collect();
         Some(Candidates {
             candidates,
@@ -298,14 +228,8 @@ impl DependencyProvider for Provider<'_, '_> {
         let Some(first) = solvables.first() else {
             return;
         };
-        let order = self
-            .catalog
-            .in_slot(self.catalog.slot(self.catalog.package_of(*first)));
-        solvables.sort_by_key(|id| {
-            order
-                .iter()
-                .position(|other| *other == self.catalog.package_of(*id))
-        });
+        let order = self.catalog.in_slot(self.catalog.slot(self.catalog.package_of(*first)));
+        solvables.sort_by_key(|id| order.iter().position(|other| *other == self.catalog.package_of(*id)));
     }
 
     async fn get_dependencies(&self, id: SolvableId) -> Dependencies {

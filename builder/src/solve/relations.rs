@@ -33,7 +33,9 @@ impl<'u> Catalog<'u> {
         for field in [package.pre_depends(), package.depends()] {
             for mut relations in relation::parse(field).map_err(|error| package.malformed(error))? {
                 relations.retain(|relation| relation.applies_to(architecture));
-                if !relations.is_empty() {
+                let given =
+                    relations.iter().any(|relation| relation.version.is_none() && self.given.contains(relation.name));
+                if !relations.is_empty() && !given {
                     let options = self.options(&relations, architecture);
                     requirements.push(Requirement { relations, options });
                 }
@@ -51,8 +53,7 @@ impl<'u> Catalog<'u> {
             .flat_map(|relation| self.satisfying(relation, architecture))
             .filter(|id| seen.insert(*id))
             .collect();
-        let (mut options, others): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|id| self.is_candidate(*id));
+        let (mut options, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|id| self.is_candidate(*id));
         options.extend(others);
         options
     }
@@ -63,25 +64,17 @@ impl<'u> Catalog<'u> {
             .versions_of(relation.name)
             .iter()
             .copied()
-            .filter(|id| {
-                self.accepts(relation, *id) && self.serves(*id, relation.qualifier, architecture)
-            });
-        let virtuals = self
-            .provided
-            .get(relation.name)
-            .map_or(&[][..], Vec::as_slice)
-            .iter();
+            .filter(|id| self.accepts(relation, *id) && self.serves(*id, relation.qualifier, architecture));
+        let virtuals = self.provided.get(relation.name).map_or(&[][..], Vec::as_slice).iter();
         let virtuals = virtuals.filter(|provided| {
-            provides(provided, relation)
-                && self.serves_as(provided, relation.qualifier, architecture)
+            provides(provided, relation) && self.serves_as(provided, relation.qualifier, architecture)
         });
         real.chain(virtuals.map(|provided| provided.by)).collect()
     }
 
     fn accepts(&self, relation: &Relation<'_>, id: PackageId) -> bool {
         relation.version.is_none_or(|(operator, version)| {
-            relation::version(version)
-                .is_ok_and(|version| operator.accepts(self.version(id).cmp(&version)))
+            relation::version(version).is_ok_and(|version| operator.accepts(self.version(id).cmp(&version)))
         })
     }
 
@@ -99,12 +92,7 @@ impl<'u> Catalog<'u> {
     }
 
     /// As `serves`, for a name that a package provides: `Provides: x:any` serves `x:any` itself.
-    fn serves_as(
-        &self,
-        provided: &Provided<'_>,
-        qualifier: Option<&str>,
-        architecture: &str,
-    ) -> bool {
+    fn serves_as(&self, provided: &Provided<'_>, qualifier: Option<&str>, architecture: &str) -> bool {
         match provided.relation.qualifier {
             Some("any") => qualifier == Some("any") || qualifier.is_none(),
             Some(own) => qualifier.unwrap_or(architecture) == own,
@@ -118,29 +106,17 @@ impl<'u> Catalog<'u> {
         let package = self.package(id);
         let architecture = self.slot(id).architecture;
         let mut exclusions = Vec::new();
-        for (name, field) in [
-            ("Conflicts", package.conflicts()),
-            ("Breaks", package.breaks()),
-        ] {
-            for relation in relation::parse(field)
-                .map_err(|error| package.malformed(error))?
-                .into_iter()
-                .flatten()
-            {
+        for (name, field) in [("Conflicts", package.conflicts()), ("Breaks", package.breaks())] {
+            for relation in relation::parse(field).map_err(|error| package.malformed(error))?.into_iter().flatten() {
                 if relation.applies_to(architecture) {
                     let packages = self.hit_by(&relation, package.name());
-                    exclusions.push(Exclusion {
-                        text: format!("{name}: {relation}"),
-                        packages,
-                    });
+                    exclusions.push(Exclusion { text: format!("{name}: {relation}"), packages });
                 }
             }
         }
         if self.foreign {
             let same = |other: PackageId| {
-                [id, other]
-                    .iter()
-                    .all(|id| self.package(*id).multi_arch() == MultiArch::Same)
+                [id, other].iter().all(|id| self.package(*id).multi_arch() == MultiArch::Same)
                     && self.version(id) == self.version(other)
             };
             let others = self
@@ -165,22 +141,10 @@ impl<'u> Catalog<'u> {
             Some("native") => self.slot(id).architecture == self.native,
             Some(wanted) => self.slot(id).architecture == wanted,
         };
-        let real = self
-            .versions_of(relation.name)
-            .iter()
-            .copied()
-            .filter(|id| self.accepts(relation, *id));
-        let virtuals = self
-            .provided
-            .get(relation.name)
-            .map_or(&[][..], Vec::as_slice)
-            .iter();
-        let virtuals = virtuals
-            .filter(|provided| provides(provided, relation))
-            .map(|provided| provided.by);
-        real.chain(virtuals)
-            .filter(|id| on(*id) && self.package(*id).name() != own)
-            .collect()
+        let real = self.versions_of(relation.name).iter().copied().filter(|id| self.accepts(relation, *id));
+        let virtuals = self.provided.get(relation.name).map_or(&[][..], Vec::as_slice).iter();
+        let virtuals = virtuals.filter(|provided| provides(provided, relation)).map(|provided| provided.by);
+        real.chain(virtuals).filter(|id| on(*id) && self.package(*id).name() != own).collect()
     }
 }
 

@@ -19,14 +19,8 @@ fn stanza(line: &str) -> String {
     let mut parts = line.split(';').map(str::trim);
     let (name, version) = parts.next().unwrap().split_once(' ').unwrap();
     let fields: Vec<&str> = parts.collect();
-    let architecture = if fields
-        .iter()
-        .any(|field| field.starts_with("Architecture:"))
-    {
-        ""
-    } else {
-        "Architecture: amd64\n"
-    };
+    let architecture =
+        if fields.iter().any(|field| field.starts_with("Architecture:")) { "" } else { "Architecture: amd64\n" };
     let hash = Hash::of(line);
     format!(
         "Package: {name}\nVersion: {version}\n{architecture}Filename: pool/{name}\nSize: 1\nSHA256: {hash}\n{}\n\n",
@@ -43,17 +37,15 @@ fn universe(lines: &[&str]) -> Universe {
 }
 
 fn with_backports(lines: &[&str], backports: &[&str]) -> Universe {
-    Universe::of_texts(vec![
-        (suite("trixie", 500), texts(lines)),
-        (suite("trixie-backports", 100), texts(backports)),
-    ])
-    .unwrap()
+    Universe::of_texts(vec![(suite("trixie", 500), texts(lines)), (suite("trixie-backports", 100), texts(backports))])
+        .unwrap()
 }
 
 fn request(include: &[&str]) -> PackageRequest {
     PackageRequest {
         include: include.iter().map(ToString::to_string).collect(),
         forbid: [].into(),
+        provided: [].into(),
         pins: [].into(),
         essential: false,
         architectures: vec!["amd64".into(), "i386".into()],
@@ -66,19 +58,10 @@ fn chosen(request: &PackageRequest, universe: &Universe) -> String {
     let solution = solve(request, universe).unwrap_or_else(|error| panic!("{}", render(&error)));
     let show = |id: &PackageId| {
         let package = universe.package(*id);
-        let foreign = if package.architecture() == "i386" {
-            ":i386"
-        } else {
-            ""
-        };
+        let foreign = if package.architecture() == "i386" { ":i386" } else { "" };
         format!("{}{foreign} {}", package.name(), package.version())
     };
-    solution
-        .packages()
-        .iter()
-        .map(|(id, _)| show(id))
-        .collect::<Vec<_>>()
-        .join(", ")
+    solution.packages().iter().map(|(id, _)| show(id)).collect::<Vec<_>>().join(", ")
 }
 
 fn solved(include: &[&str], lines: &[&str]) -> String {
@@ -92,15 +75,7 @@ fn refusal(include: &[&str], lines: &[&str]) -> String {
 #[test]
 fn dependencies_are_followed_and_recommends_are_not() {
     assert_eq!(
-        solved(
-            &["a"],
-            &[
-                "a 1; Depends: b; Pre-Depends: c; Recommends: d",
-                "b 1",
-                "c 1",
-                "d 1"
-            ]
-        ),
+        solved(&["a"], &["a 1; Depends: b; Pre-Depends: c; Recommends: d", "b 1", "c 1", "d 1"]),
         "a 1, b 1, c 1"
     );
 }
@@ -112,106 +87,54 @@ fn the_highest_version_is_taken() {
 
 #[test]
 fn an_older_version_is_taken_where_the_newest_cannot_be() {
-    assert_eq!(
-        solved(&["a"], &["a 1; Depends: b (<< 2)", "b 1", "b 2"]),
-        "a 1, b 1"
-    );
+    assert_eq!(solved(&["a"], &["a 1; Depends: b (<< 2)", "b 1", "b 2"]), "a 1, b 1");
 }
 
 #[test]
 fn the_first_alternative_is_preferred() {
-    assert_eq!(
-        solved(&["a"], &["a 1; Depends: z | b", "b 1", "z 1"]),
-        "a 1, z 1"
-    );
-    assert_eq!(
-        solved(&["a"], &["a 1; Depends: gone | b", "b 1"]),
-        "a 1, b 1"
-    );
+    assert_eq!(solved(&["a"], &["a 1; Depends: z | b", "b 1", "z 1"]), "a 1, z 1");
+    assert_eq!(solved(&["a"], &["a 1; Depends: gone | b", "b 1"]), "a 1, b 1");
 }
 
 #[test]
 fn an_alternative_that_comes_anyway_is_enough() {
-    assert_eq!(
-        solved(&["a", "b"], &["a 1; Depends: z | b", "b 1", "z 1"]),
-        "a 1, b 1"
-    );
+    assert_eq!(solved(&["a", "b"], &["a 1; Depends: z | b", "b 1", "z 1"]), "a 1, b 1");
 }
 
 #[test]
 fn a_real_package_is_preferred_to_providers() {
     assert_eq!(
-        solved(
-            &["a"],
-            &[
-                "a 1; Depends: awk",
-                "awk 1; Priority: extra",
-                "mawk 1; Provides: awk; Priority: required"
-            ]
-        ),
+        solved(&["a"], &["a 1; Depends: awk", "awk 1; Priority: extra", "mawk 1; Provides: awk; Priority: required"]),
         "a 1, awk 1"
     );
 }
 
 #[test]
 fn of_providers_the_more_important_comes_first_then_the_name() {
-    let lines = [
-        "a 1; Depends: awk",
-        "gawk 1; Provides: awk; Priority: optional",
-        "mawk 1; Provides: awk; Priority: required",
-    ];
+    let lines =
+        ["a 1; Depends: awk", "gawk 1; Provides: awk; Priority: optional", "mawk 1; Provides: awk; Priority: required"];
     assert_eq!(solved(&["a"], &lines), "a 1, mawk 1");
-    assert_eq!(
-        solved(
-            &["a"],
-            &["a 1; Depends: v", "q 1; Provides: v", "p 1; Provides: v"]
-        ),
-        "a 1, p 1"
-    );
+    assert_eq!(solved(&["a"], &["a 1; Depends: v", "q 1; Provides: v", "p 1; Provides: v"]), "a 1, p 1");
 }
 
 #[test]
 fn only_a_versioned_provides_answers_a_versioned_relation() {
-    let lines = [
-        "a 1; Depends: v (>= 2)",
-        "p 9; Provides: v",
-        "q 1; Provides: v (= 1)",
-        "r 1; Provides: v (= 2)",
-    ];
+    let lines = ["a 1; Depends: v (>= 2)", "p 9; Provides: v", "q 1; Provides: v (= 1)", "r 1; Provides: v (= 2)"];
     assert_eq!(solved(&["a"], &lines), "a 1, r 1");
 }
 
 #[test]
 fn a_package_may_conflict_with_what_it_provides() {
-    let lines = [
-        "exim 1; Provides: mta; Conflicts: mta",
-        "postfix 1; Provides: mta; Conflicts: mta",
-        "a 1; Depends: mta",
-    ];
+    let lines =
+        ["exim 1; Provides: mta; Conflicts: mta", "postfix 1; Provides: mta; Conflicts: mta", "a 1; Depends: mta"];
     assert_eq!(solved(&["exim", "a"], &lines), "a 1, exim 1");
     assert!(refusal(&["exim", "postfix"], &lines).contains("cannot be installed together"));
 }
 
 #[test]
 fn breaks_and_conflicts_keep_packages_out() {
-    assert_eq!(
-        solved(
-            &["a"],
-            &["a 1; Depends: b | c; Breaks: b (<< 2)", "b 1", "c 1"]
-        ),
-        "a 1, c 1"
-    );
-    assert_eq!(
-        solved(
-            &["a"],
-            &[
-                "a 1; Depends: b | c; Conflicts: v",
-                "b 1; Provides: v",
-                "c 1"
-            ]
-        ),
-        "a 1, c 1"
-    );
+    assert_eq!(solved(&["a"], &["a 1; Depends: b | c; Breaks: b (<< 2)", "b 1", "c 1"]), "a 1, c 1");
+    assert_eq!(solved(&["a"], &["a 1; Depends: b | c; Conflicts: v", "b 1; Provides: v", "c 1"]), "a 1, c 1");
 }
 
 #[test]
@@ -222,25 +145,11 @@ fn essential_packages_come_when_they_are_asked_for() {
         "libc 1",
         "x 1; Essential: yes; Architecture: i386",
     ]);
-    let request = PackageRequest {
-        essential: true,
-        ..request(&["a"])
-    };
+    let request = PackageRequest { essential: true, ..request(&["a"]) };
     assert_eq!(chosen(&request, &universe), "a 1, dpkg 1, libc 1");
     let solution = solve(&request, &universe).unwrap();
-    let reasons: Vec<Reason> = solution
-        .packages()
-        .iter()
-        .map(|(_, reason)| *reason)
-        .collect();
-    assert_eq!(
-        reasons,
-        [
-            Reason::Requested,
-            Reason::Essential,
-            Reason::NeededBy(solution.packages()[1].0)
-        ]
-    );
+    let reasons: Vec<Reason> = solution.packages().iter().map(|(_, reason)| *reason).collect();
+    assert_eq!(reasons, [Reason::Requested, Reason::Essential, Reason::NeededBy(solution.packages()[1].0)]);
 }
 
 #[test]
@@ -248,29 +157,14 @@ fn foreign_packages_obey_multi_arch() {
     let wine = "wine 1; Architecture: i386; Depends: libc, tool, perl:any, data";
     let perl = "perl 1; Multi-Arch: allowed";
     let tool = "tool 1; Multi-Arch: foreign";
-    let libc = [
-        "libc 1; Multi-Arch: same",
-        "libc 1; Multi-Arch: same; Architecture: i386",
-    ];
+    let libc = ["libc 1; Multi-Arch: same", "libc 1; Multi-Arch: same; Architecture: i386"];
     let data = "data 1; Architecture: all; Multi-Arch: foreign; Depends: libc";
     assert_eq!(
         solved(&["wine:i386"], &[wine, perl, tool, libc[0], libc[1], data]),
         "data 1, libc 1, libc:i386 1, perl 1, tool 1, wine:i386 1"
     );
-    assert!(
-        refusal(
-            &["wine:i386"],
-            &[wine, perl, "tool 1", libc[0], libc[1], data]
-        )
-        .contains("tool")
-    );
-    assert!(
-        refusal(
-            &["wine:i386"],
-            &[wine, "perl 1", tool, libc[0], libc[1], data]
-        )
-        .contains("perl")
-    );
+    assert!(refusal(&["wine:i386"], &[wine, perl, "tool 1", libc[0], libc[1], data]).contains("tool"));
+    assert!(refusal(&["wine:i386"], &[wine, "perl 1", tool, libc[0], libc[1], data]).contains("perl"));
 }
 
 #[test]
@@ -282,10 +176,7 @@ fn two_architectures_of_a_library_have_one_version() {
         "lib 1; Multi-Arch: same; Architecture: i386",
     ];
     assert_eq!(solved(&["a"], &lines), "a 1, lib 1, lib:i386 1");
-    assert!(
-        refusal(&["b", "b:i386"], &["b 1", "b 1; Architecture: i386"])
-            .contains("cannot be installed together")
-    );
+    assert!(refusal(&["b", "b:i386"], &["b 1", "b 1; Architecture: i386"]).contains("cannot be installed together"));
 }
 
 #[test]
@@ -341,6 +232,15 @@ fn a_forbidden_package_is_avoided_or_the_reason_given() {
 }
 
 #[test]
+fn a_provided_name_counts_as_installed() {
+    let universe =
+        universe(&["linux 1; Depends: initramfs-tools | linux-initramfs-tool, kmod", "initramfs-tools 1", "kmod 1"]);
+    let mut request = request(&["linux"]);
+    request.provided.insert("linux-initramfs-tool".into());
+    assert_eq!(chosen(&request, &universe), "kmod 1, linux 1");
+}
+
+#[test]
 fn a_conflict_is_explained_as_a_tree() {
     let lines = [
         "nas 1; Depends: web, mail",
@@ -377,6 +277,30 @@ fn a_conflict_is_explained_as_a_tree() {
 
     hint: change `include`, `forbid` or `pins` of the profile's [packages]; the tree's innermost lines name what clashes
     ");
+    let exim = "exim 2; Depends: light (>= 2) | heavy (>= 2) | mta-daemon";
+    let daemons = [
+        "light 2; Provides: mta",
+        "light 3; Provides: mta",
+        "heavy 2; Provides: mta",
+        "x 1; Provides: mta-daemon, mta",
+    ];
+    let lines = [&[exim, "postfix 1; Conflicts: mta"][..], &daemons].concat();
+    insta::assert_snapshot!(refusal(&["exim", "postfix"], &lines), @r"
+    error: the profile's packages cannot be installed together:
+      ├─ exim could be:
+      │  └─ exim 2 needs
+      │     └─ light (>= 2) | heavy (>= 2) | x (for light (>= 2) | heavy (>= 2) | mta-daemon) | light (>= 2), which could be:
+      │        ├─ heavy 2
+      │        ├─ x 1
+      │        └─ light 2 | 3
+      └─ postfix cannot be installed:
+         └─ postfix 1 excludes
+            ├─ heavy (Conflicts: mta)
+            ├─ x (Conflicts: mta)
+            └─ light (Conflicts: mta)
+
+    hint: change `include`, `forbid` or `pins` of the profile's [packages]; the tree's innermost lines name what clashes
+    ");
     insta::assert_snapshot!(refusal(&["a"], &["a 1; Depends: b (>= 2) | gone, c", "b 1", "c 1"]), @r"
     error: the profile's packages cannot be installed together:
       a cannot be installed:
@@ -405,19 +329,14 @@ fn an_unknown_package_is_named_with_the_nearest_ones() {
 fn a_virtual_package_is_taken_when_it_has_one_provider() {
     assert_eq!(solved(&["v"], &["p 1; Provides: v"]), "p 1");
     let text = refusal(&["v"], &["p 1; Provides: v", "q 1; Provides: v"]);
-    assert!(
-        text.contains("`v` is a virtual package") && text.contains("include one of p, q"),
-        "{text}"
-    );
+    assert!(text.contains("`v` is a virtual package") && text.contains("include one of p, q"), "{text}");
 }
 
 #[test]
 fn a_broken_relation_is_named_with_file_and_line() {
     let text = refusal(&["a"], &["b 1", "a 1; Depends: b (!! 2)"]);
     assert!(
-        text.contains(
-            "debian trixie Packages:9: no valid version restriction in the relation `b (!! 2)`"
-        ),
+        text.contains("debian trixie Packages:9: no valid version restriction in the relation `b (!! 2)`"),
         "{text}"
     );
 }
