@@ -269,9 +269,10 @@ impl Selection {
 
 /// Writes `modules.dep`, `modules.alias` and their kin for what is in `root/usr/lib/modules/KVER`, by
 /// depmod. `run` runs a command of the tools tree; `root_inside` is where `root` is for that command.
-/// depmod sorts by `modules.order` and reads no clock, so equal modules give equal bytes.
+/// By itself it would look in `/lib/modules`, which is a link that `root` may not have yet. It sorts by
+/// `modules.order` and reads no clock, so equal modules give equal bytes.
 pub fn index(root_inside: &str, version: &str, run: &dyn Fn(&[&str]) -> Result<()>) -> Result<()> {
-    run(&["depmod", "--basedir", root_inside, version])
+    run(&["depmod", "--basedir", root_inside, "--moduledir", "/usr/lib/modules", version])
         .with_context(|| format!("indexing the modules of kernel {version}"))
 }
 

@@ -13,12 +13,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result};
 
 use super::modinfo::ModInfo;
+use crate::namespace::Sandbox;
 use crate::report::Mistake;
 
 #[cfg(test)]
@@ -31,10 +34,19 @@ pub const BUILD_FOLDER: &str = "/build";
 pub const MODULES: [&str; 2] = ["spl", "zfs"];
 
 /// Runs one command of the build, as root inside the tools tree, with the working folder at
-/// [`BUILD_FOLDER`] and no other environment than `env`.
+/// [`BUILD_FOLDER`] and the environment `env`.
 pub trait BuildSandbox {
     /// Runs `argv` in the folder `cwd`; fails when the command does.
     fn run(&self, argv: &[&str], cwd: &str, env: &[(&str, &str)]) -> Result<()>;
+}
+
+impl BuildSandbox for Sandbox {
+    fn run(&self, argv: &[&str], cwd: &str, env: &[(&str, &str)]) -> Result<()> {
+        let sandbox = self.clone().directory(Path::new(cwd));
+        let sandbox = env.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, *value));
+        let (program, args) = argv.split_first().context("a command of the ZFS build is empty")?;
+        sandbox.command(program).args(args).run().map(drop)
+    }
 }
 
 /// Major and minor number of a kernel; ZFS states its range in those.
@@ -230,7 +242,10 @@ pub fn install(modules: &[PathBuf], root: &Path, kernel: &str) -> Result<()> {
     let extra = root.join("usr/lib/modules").join(kernel).join("extra");
     fs_err::create_dir_all(&extra)?;
     for module in modules {
-        fs_err::copy(module, extra.join(module.file_name().context("a module has no name")?))?;
+        let to = extra.join(module.file_name().context("a module has no name")?);
+        fs_err::copy(module, &to)?;
+        // The linker's output has the mode that the umask left.
+        fs_err::set_permissions(&to, Permissions::from_mode(0o644))?;
     }
     Ok(())
 }

@@ -148,12 +148,12 @@ impl Manifest {
             (entry.owner, entry.group) = (rule.owner.0, rule.group.0);
         }
         for rule in &self.file.directory {
-            self.add_directory(self.place(rule), rule.get_ref(), entries)?;
+            Self::add_directory(&self.place(rule), rule.get_ref(), entries)?;
         }
         Ok(())
     }
 
-    fn add_directory(&self, place: String, rule: &Rule, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
+    fn add_directory(place: &str, rule: &Rule, entries: &mut BTreeMap<String, Entry>) -> Result<()> {
         let is_clean = rule
             .path
             .strip_prefix('/')
@@ -165,9 +165,9 @@ impl Manifest {
         }
         let mode = rule.mode.map_or(0o755, |Mode(mode)| mode);
         let entry =
-            Entry { kind: Kind::Directory, mode, owner: rule.owner.0, group: rule.group.0, origin: place.clone() };
+            Entry { kind: Kind::Directory, mode, owner: rule.owner.0, group: rule.group.0, origin: place.to_owned() };
         match entries.insert(rule.path.clone(), entry) {
-            Some(other) => Err(super::collision(&rule.path, &other.origin, &place).into()),
+            Some(other) => Err(super::collision(&rule.path, &other.origin, place).into()),
             None => Ok(()),
         }
     }

@@ -173,12 +173,28 @@ fn an_unknown_overlay_is_refused_with_the_nearest_name() {
 fn mistakes_in_overlay_toml_are_refused_with_file_and_line() {
     let refusal =
         |manifest: &str| Overlays::new(&[("a/overlay.toml", manifest), ("a/root/etc/motd", "")]).refusal(&["a"]);
-    insta::assert_snapshot!(refusal("schema = 2\n"), @"");
-    insta::assert_snapshot!(refusal("schema = 1\nrequire = []\n"), @"");
-    insta::assert_snapshot!(refusal("schema = 1\n\n[[path]]\npath = '/etc/modt'\nmode = '0600'\n"), @"");
-    insta::assert_snapshot!(refusal("schema = 1\n[[path]]\npath = '/etc/motd'\nmode = '600 '\n"), @"");
-    insta::assert_snapshot!(refusal("schema = 1\n[[path]]\npath = '/etc/motd'\nowner = 'www-data'\n"), @"");
-    insta::assert_snapshot!(refusal("schema = 1\n[[directory]]\npath = '/etc/../x'\n"), @"");
+    insta::assert_snapshot!(refusal("schema = 2\n"), @"
+    error: overlays/a/overlay.toml:1:10: schema 2 is not known to this larder, which reads schema 1
+    ");
+    insta::assert_snapshot!(refusal("schema = 1\nrequire = []\n"), @"
+    error: overlays/a/overlay.toml:2:1: unknown field `require`, expected one of `schema`, `description`, `requires`, `path`, `directory`
+
+    hint: did you mean `requires`?
+    ");
+    insta::assert_snapshot!(refusal("schema = 1\n\n[[path]]\npath = '/etc/modt'\nmode = '0600'\n"), @"
+    error: overlays/a/overlay.toml:3: the overlay has no file for `/etc/modt`
+
+    hint: did you mean /etc/motd?
+    ");
+    insta::assert_snapshot!(refusal("schema = 1\n[[path]]\npath = '/etc/motd'\nmode = '600 '\n"), @r#"
+    error: overlays/a/overlay.toml:4:8: `600 ` is not a mode, write it as "0600"
+    "#);
+    insta::assert_snapshot!(refusal("schema = 1\n[[path]]\npath = '/etc/motd'\nowner = 'www-data'\n"), @r#"
+    error: overlays/a/overlay.toml:4:9: "www-data" is no owner: write "root" or a number below 65536
+    "#);
+    insta::assert_snapshot!(refusal("schema = 1\n[[directory]]\npath = '/etc/../x'\n"), @"
+    error: overlays/a/overlay.toml:2: `/etc/../x` is not an absolute path without `.` and `..`
+    ");
 }
 
 #[test]

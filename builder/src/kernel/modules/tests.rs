@@ -124,5 +124,5 @@ fn depmod_indexes_what_was_written() {
         Ok(())
     })
     .unwrap();
-    assert_eq!(seen.into_inner(), ["depmod", "--basedir", "/image", VERSION]);
+    assert_eq!(seen.into_inner(), ["depmod", "--basedir", "/image", "--moduledir", "/usr/lib/modules", VERSION]);
 }

@@ -139,3 +139,14 @@ fn the_sources_are_copied_with_links_and_times() {
     assert_eq!(time(&work.path().join("zfs/META")), time(&source.join("META")));
     assert_eq!(fs_err::read_link(work.path().join("zfs/again")).unwrap(), Path::new("configure"));
 }
+
+#[test]
+fn modules_are_installed_readable_for_all_whatever_the_umask() {
+    let (work, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let zfs = work.path().join("zfs.ko");
+    fs_err::write(&zfs, "elf").unwrap();
+    fs_err::set_permissions(&zfs, Permissions::from_mode(0o600)).unwrap();
+    install(&[zfs], root.path(), KERNEL).unwrap();
+    let installed = root.path().join("usr/lib/modules").join(KERNEL).join("extra/zfs.ko");
+    assert_eq!(fs_err::metadata(installed).unwrap().permissions().mode() & 0o777, 0o644);
+}
