@@ -10,6 +10,8 @@
 //!
 //! The same files give the same bytes: time stamps are fixed and the volume id is derived.
 
+mod dots;
+
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::Path;
@@ -29,7 +31,7 @@ const UKIS: u64 = 3;
 /// Room for FATs, directories, loader.conf and what firmware and random-seed add.
 const OVERHEAD: u64 = 4 * gpt::MIB;
 /// 512 MiB in clusters of 4 KiB make 131,000: enough to be FAT32 at all (65,525), which is what UEFI
-/// 13.3 wants of a system partition, with data on 4 KiB boundaries.
+/// 13.3 wants of a system partition.
 const ESP_CLUSTER: u32 = 4096;
 /// Data moves in pieces of this size.
 const BUFFER: usize = 1 << 20;
@@ -67,7 +69,8 @@ pub fn write_esp(image: &File, partition: &Partition, files: &BootFiles<'_>) -> 
     volume.add_file("EFI/systemd/systemd-bootx64.efi", files.boot_loader)?;
     volume.add("loader/loader.conf", &mut files.loader_conf.as_bytes())?;
     volume.add_file(&uki, files.uki)?;
-    volume.finish()
+    volume.finish()?;
+    dots::drop_long_names_of_dots(Window::new(image, partition.start, partition.size)).context("mending the ESP's directories")
 }
 
 /// Formats the seed partition in `image` and explains in it what it is for.
@@ -116,6 +119,8 @@ impl<'a> Volume<'a> {
     }
 
     fn finish(self) -> Result<()> {
+        // Counts the free clusters: fatfs leaves the number unknown until someone asks.
+        self.0.stats().context("counting free clusters")?;
         self.0.unmount().context("completing a FAT volume")
     }
 }

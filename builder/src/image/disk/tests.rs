@@ -89,6 +89,22 @@ fn the_esp_holds_boot_loader_and_uki_and_the_seed_says_what_it_is_for() {
     assert!(String::from_utf8(seed.read("README.txt").unwrap()).unwrap().contains("nas.toml"));
 }
 
+/// As fsck.vfat(8) wants them; fatfs itself does not mind.
+#[test]
+fn directories_of_the_esp_start_with_dot_and_dot_dot() {
+    let fixture = Fixture::new();
+    let image = std::fs::File::open(fixture.assemble("img").unwrap()).unwrap();
+    let mut start = vec![0; 4 << 20];
+    image.read_exact_at(&mut start, fixture.layout().esp.start).unwrap();
+    let entries: Vec<_> = start.chunks_exact(32).collect();
+    let dots: Vec<_> = (0..entries.len()).filter(|i| entries[*i].starts_with(b".          ")).collect();
+    assert_eq!(dots.len(), 5, "EFI, EFI/BOOT, EFI/Linux, EFI/systemd, loader");
+    for dot in dots {
+        assert!(entries[dot + 1].starts_with(b"..         "));
+        assert_eq!(dot * 32 % 512, 0, "the first entry of a sector");
+    }
+}
+
 #[test]
 fn the_root_in_the_image_matches_its_hash_tree() {
     let fixture = Fixture::new();
