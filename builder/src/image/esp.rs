@@ -70,7 +70,8 @@ pub fn write_esp(image: &File, partition: &Partition, files: &BootFiles<'_>) -> 
     volume.add("loader/loader.conf", &mut files.loader_conf.as_bytes())?;
     volume.add_file(&uki, files.uki)?;
     volume.finish()?;
-    dots::drop_long_names_of_dots(Window::new(image, partition.start, partition.size)).context("mending the ESP's directories")
+    dots::drop_long_names_of_dots(Window::new(image, partition.start, partition.size))
+        .context("mending the ESP's directories")
 }
 
 /// Formats the seed partition in `image` and explains in it what it is for.

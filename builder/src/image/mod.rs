@@ -8,6 +8,7 @@ pub mod compress;
 pub mod disk;
 pub mod esp;
 pub mod gpt;
+pub mod inspect;
 pub mod output;
 pub mod sparse;
 pub mod version;

@@ -37,7 +37,9 @@ impl Superblock {
     /// Reads the superblock in block 0 of `tree`.
     pub fn read<'a>(tree: impl Into<Region<'a>>) -> Result<Self, VerityError> {
         let mut block = [0; BLOCK_SIZE];
-        tree.into().read_blocks(0, &mut block).map_err(|error| VerityError::Io("reading the verity superblock", error))?;
+        tree.into()
+            .read_blocks(0, &mut block)
+            .map_err(|error| VerityError::Io("reading the verity superblock", error))?;
         Self::from_block(&block).map_err(VerityError::Superblock)
     }
 
@@ -102,7 +104,9 @@ mod tests {
     #[test]
     fn a_tree_of_another_kind_is_refused_with_the_reason() {
         let superblock = Superblock { uuid: Uuid::nil(), data_blocks: 1, salt: vec![] };
-        for (at, reason) in [(0, "no signature"), (12, "the hash type is not 1"), (64, "the data block size is not 4096")] {
+        for (at, reason) in
+            [(0, "no signature"), (12, "the hash type is not 1"), (64, "the data block size is not 4096")]
+        {
             let mut block = superblock.to_block();
             block[at] ^= 0x55;
             assert_eq!(Superblock::from_block(&block), Err(reason));

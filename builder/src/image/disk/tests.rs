@@ -103,6 +103,9 @@ fn directories_of_the_esp_start_with_dot_and_dot_dot() {
         assert!(entries[dot + 1].starts_with(b"..         "));
         assert_eq!(dot * 32 % 512, 0, "the first entry of a sector");
     }
+    // `..` of EFI and of loader names the root as cluster 0, not as the cluster 2 where it is.
+    let parents = entries.iter().filter(|entry| entry.starts_with(b"..         "));
+    assert_eq!(parents.filter(|entry| entry[26..28] == [0, 0]).count(), 2);
 }
 
 #[test]
