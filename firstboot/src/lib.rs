@@ -1,3 +1,4 @@
-//! Shared library of the appliance.
+//! Shared library of the appliance: what its program and the image builder must agree on.
 pub mod finding;
 pub mod health;
+pub mod verity;

@@ -1,1 +1,15 @@
-//! To be described.
+//! From a root file system to a disk image: dm-verity, UKI, ESP, GPT, the output folder.
+//!
+//! Everything here is done in process, on plain files: no loop devices, no mounts, no host tools.
+//! The same parts give the same bytes, and holes stay holes, so an image of 2.6 GiB takes no more
+//! room on the builder's disk than what is in it.
+
+pub mod compress;
+pub mod disk;
+pub mod esp;
+pub mod gpt;
+pub mod inspect;
+pub mod output;
+pub mod sparse;
+pub mod version;
+pub mod window;
