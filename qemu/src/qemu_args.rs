@@ -203,3 +203,97 @@ impl Args {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Launcher;
+
+    /// Every program succeeds and does nothing.
+    #[derive(Debug)]
+    struct NoTools;
+
+    impl Launcher for NoTools {
+        fn command(&self, _program: &str, _shared: &[&Path]) -> Command {
+            Command::new("true")
+        }
+    }
+
+    fn machine(more: impl FnOnce(crate::MachineBuilder) -> crate::MachineBuilder) -> Machine {
+        let image = tempfile::NamedTempFile::new().expect("image");
+        more(Machine::with_image(image.path())).build(Arc::new(NoTools)).expect("builds")
+    }
+
+    fn shown(machine: &Machine, attendance: Attendance) -> String {
+        let args = arguments(machine, Acceleration::Tcg, attendance).expect("gives arguments");
+        let lines = args.join("\n").replace("\n-", "\n\0").replace('\n', " ").replace(" \0", "\n-");
+        lines.replace(&machine.folder().display().to_string(), "FOLDER")
+    }
+
+    #[test]
+    fn the_command_line_of_a_test_machine() {
+        let machine = machine(|builder| {
+            builder.disks(1, 1 << 20).forward(Some(8080), 80).agent().kernel_argument("debug")
+        });
+        insta::assert_snapshot!(shown(&machine, Attendance::Unattended), @r#"
+        -accel tcg,thread=multi
+        -cpu max
+        -machine q35,smm=off
+        -name larder
+        -m 2048
+        -smp 2
+        -display none
+        -nodefaults
+        -no-user-config
+        -drive if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd
+        -drive if=pflash,format=raw,unit=1,file=FOLDER/vars.fd
+        -chardev file,id=console,path=FOLDER/console.log,append=on
+        -serial chardev:console
+        -chardev socket,id=qmp,server=on,wait=off,path=FOLDER/qmp.sock
+        -mon chardev=qmp,mode=control
+        -blockdev {"discard":"unmap","driver":"raw","file":{"cache":{"direct":false,"no-flush":false},"driver":"file","filename":"FOLDER/boot.img"},"node-name":"boot-file"}
+        -device qemu-xhci,id=xhci
+        -device usb-storage,id=boot,bus=xhci.0,drive=boot-file,removable=on,bootindex=0,serial=larder-boot
+        -blockdev {"discard":"unmap","driver":"raw","file":{"cache":{"direct":false,"no-flush":false},"driver":"file","filename":"FOLDER/disk0.img"},"node-name":"disk0-file"}
+        -device pcie-root-port,id=port0,chassis=1,slot=1
+        -device {"bus":"port0","drive":"disk0-file","driver":"nvme","id":"disk0","serial":"larder-disk0"}
+        -netdev user,id=net,hostfwd=tcp:127.0.0.1:8080-:80
+        -device virtio-net-pci,netdev=net,romfile=
+        -chardev socket,id=tpm,path=FOLDER/tpm.sock
+        -tpmdev emulator,id=tpm0,chardev=tpm
+        -device tpm-crb,tpmdev=tpm0
+        -chardev socket,id=guest,server=on,wait=off,path=FOLDER/guest.sock
+        -device virtio-serial-pci
+        -device virtserialport,chardev=guest,name=larder.test
+        -smbios type=11,path=FOLDER/smbios0.txt
+        -smbios type=11,path=FOLDER/smbios1.txt
+        -smbios type=11,path=FOLDER/smbios2.txt
+        -smbios type=11,path=FOLDER/smbios3.txt
+        "#);
+    }
+
+    #[test]
+    fn a_person_has_the_console_and_a_log() {
+        let machine = machine(|builder| builder.medium(BootMedium::Mmc).tpm(false));
+        let shown = shown(&machine, Attendance::Terminal);
+        assert!(shown.contains("stdio,id=console,mux=on,signal=off,logfile=FOLDER/console.log"), "{shown}");
+        assert!(shown.contains("sd-card,id=boot"), "{shown}");
+        assert!(!shown.contains("tpm") && !shown.contains("smbios"), "{shown}");
+    }
+
+    #[test]
+    fn credentials_are_not_on_the_command_line() {
+        let machine = machine(|builder| builder.credential("larder.secret", "pass,word"));
+        assert!(!shown(&machine, Attendance::Unattended).contains("pass"));
+        let string = fs_err::read_to_string(machine.folder().join("smbios0.txt")).expect("is there");
+        assert_eq!(string, "io.systemd.credential:larder.secret=pass,word");
+    }
+
+    #[test]
+    fn commas_in_paths_are_doubled() {
+        assert_eq!(escaped(Path::new("/a,b/c")), "/a,,b/c");
+    }
+}
