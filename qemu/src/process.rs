@@ -71,3 +71,33 @@ impl Drop for Owned {
         self.kill();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HostTools, Launcher as _};
+
+    #[test]
+    fn a_child_that_dies_with_its_parent_outlives_the_thread_that_asked_for_it() {
+        let sleep = || {
+            let mut command = HostTools.command("sleep", &[]);
+            command.arg("60");
+            start("sleep", command).expect("starts")
+        };
+        let mut child = thread::spawn(sleep).join().expect("ends");
+        // A thread's end is reported before the kernel has quite finished with it.
+        thread::sleep(std::time::Duration::from_millis(200));
+        assert!(child.ended().expect("is asked").is_none());
+    }
+
+    #[test]
+    fn a_dropped_child_is_dead() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec sleep 60"]);
+        let child = start("sh", command).expect("starts");
+        let process = format!("/proc/{}", child.0.id());
+        assert!(std::path::Path::new(&process).exists());
+        drop(child);
+        assert!(!std::path::Path::new(&process).exists());
+    }
+}
