@@ -31,15 +31,9 @@ fn boots_to_multi_user_with_no_failed_unit() -> Result<()> {
 fn root_is_verity_backed_erofs_and_refuses_writes() -> Result<()> {
     let mut vm = vm()?;
     vm.expect("findmnt -n -o FSTYPE /", "erofs")?;
-    vm.expect(
-        "cat /sys/dev/block/$(findmnt -n -o MAJ:MIN / | tr -d ' ')/ro",
-        "1",
-    )?;
+    vm.expect("cat /sys/dev/block/$(findmnt -n -o MAJ:MIN / | tr -d ' ')/ro", "1")?;
     let kind = vm.check("cat /sys/dev/block/$(findmnt -n -o MAJ:MIN / | tr -d ' ')/dm/uuid")?;
-    ensure!(
-        kind.starts_with("CRYPT-VERITY-"),
-        "the device below / is {kind:?}"
-    );
+    ensure!(kind.starts_with("CRYPT-VERITY-"), "the device below / is {kind:?}");
     for write in [
         "touch /larder-test",
         "touch /usr/larder-test",
@@ -50,10 +44,7 @@ fn root_is_verity_backed_erofs_and_refuses_writes() -> Result<()> {
         ensure!(!output.success(), "`{write}` succeeded");
     }
     let refusal = vm.run("touch /usr/larder-test")?.text;
-    ensure!(
-        refusal.contains("Read-only file system"),
-        "the refusal is {refusal:?}"
-    );
+    ensure!(refusal.contains("Read-only file system"), "the refusal is {refusal:?}");
     Ok(())
 }
 
@@ -62,22 +53,11 @@ fn zfs_loads() -> Result<()> {
     let mut vm = vm()?;
     vm.check("modprobe zfs")?;
     let versions = vm.check("zfs version")?;
-    let (tools, module) = versions
-        .trim()
-        .split_once('\n')
-        .unwrap_or((versions.trim(), ""));
+    let (tools, module) = versions.trim().split_once('\n').unwrap_or((versions.trim(), ""));
     // The module's version may carry a suffix of its packaging; tools and module come from one release.
     let release = |version: &str| {
-        version
-            .trim_start_matches("zfs-")
-            .trim_start_matches("kmod-")
-            .split('-')
-            .next()
-            .map(str::to_owned)
+        version.trim_start_matches("zfs-").trim_start_matches("kmod-").split('-').next().map(str::to_owned)
     };
-    ensure!(
-        !module.is_empty() && release(tools) == release(module),
-        "tools and module differ: {versions}"
-    );
+    ensure!(!module.is_empty() && release(tools) == release(module), "tools and module differ: {versions}");
     vm.check("test -c /dev/zfs").map(drop).map_err(Into::into)
 }

@@ -30,10 +30,7 @@ fn slot_b_and_state_exist_after_first_boot_and_survive_a_second() -> Result<()> 
     vm.expect("cat /state/larder-test", "what must last")?;
     let (_, machine) = vm.shut_down()?;
     let kept = machine.boot_medium().partitions()?;
-    ensure!(
-        kept == made,
-        "the second boot has changed the partition table:\n{made:#?}\n{kept:#?}"
-    );
+    ensure!(kept == made, "the second boot has changed the partition table:\n{made:#?}\n{kept:#?}");
     Ok(())
 }
 
@@ -48,46 +45,23 @@ fn what_was_synced_to_state_survives_a_power_cut() -> Result<()> {
     let mut vm = story.boot(machine)?;
     vm.settle()?;
     vm.expect("cat /state/larder-test", "what must last")?;
-    ensure!(
-        vm.wait_console("Reached target", BOOT).is_ok(),
-        "the console is silent"
-    );
+    ensure!(vm.wait_console("Reached target", BOOT).is_ok(), "the console is silent");
     Ok(())
 }
 
 fn layout_is_complete(disk: &Disk, shipped: &[Partition], made: &[Partition]) -> Result<()> {
-    ensure!(
-        made.starts_with(shipped),
-        "the first boot has changed what was shipped:\n{shipped:#?}\n{made:#?}"
-    );
+    ensure!(made.starts_with(shipped), "the first boot has changed what was shipped:\n{shipped:#?}\n{made:#?}");
     let find = |label: &str, kind: Option<Uuid>| {
         let mut new = made[shipped.len()..].iter();
-        let found = new.find(|partition| {
-            partition.label == label && kind.is_none_or(|kind| partition.type_id == kind)
-        });
+        let found = new.find(|partition| partition.label == label && kind.is_none_or(|kind| partition.type_id == kind));
         found.with_context(|| format!("no new partition is {label}: {made:#?}"))
     };
     let size = |partition: &Partition| (partition.bytes.end - partition.bytes.start) / MIB;
-    let (root, verity, state) = (
-        find("_empty", Some(ROOT))?,
-        find("_empty", Some(ROOT_VERITY))?,
-        find("state", None)?,
-    );
-    ensure!(
-        (size(root), size(verity)) == (2048, 32),
-        "slot B is {} and {} MiB",
-        size(root),
-        size(verity)
-    );
+    let (root, verity, state) = (find("_empty", Some(ROOT))?, find("_empty", Some(ROOT_VERITY))?, find("state", None)?);
+    ensure!((size(root), size(verity)) == (2048, 32), "slot B is {} and {} MiB", size(root), size(verity));
     ensure!(size(state) >= 768, "state is {} MiB", size(state));
-    ensure!(
-        made.len() == shipped.len() + 3,
-        "there are partitions that nobody asked for: {made:#?}"
-    );
+    ensure!(made.len() == shipped.len() + 3, "there are partitions that nobody asked for: {made:#?}");
     let end = fs_err::metadata(disk.path())?.len();
-    ensure!(
-        made.iter().all(|partition| partition.bytes.end <= end),
-        "a partition ends behind the disk: {made:#?}"
-    );
+    ensure!(made.iter().all(|partition| partition.bytes.end <= end), "a partition ends behind the disk: {made:#?}");
     Ok(())
 }

@@ -18,8 +18,7 @@ const LAST_CHANCE: Duration = Duration::from_secs(120);
 fn a_flipped_bit_in_the_root_partition_is_refused_at_boot() -> Result<()> {
     // EROFS' superblock lies at 1024 in block 0: no mount without reading it.
     is_refused("tamper-root", "data block 0 is corrupted", |disk| {
-        disk.flip_bit(partition(disk, ROOT)?.bytes.start + 1024)
-            .context("flipping a bit")
+        disk.flip_bit(partition(disk, ROOT)?.bytes.start + 1024).context("flipping a bit")
     })
 }
 
@@ -28,8 +27,7 @@ fn a_flipped_bit_in_the_verity_tree_is_refused_at_boot() -> Result<()> {
     // The leaf hash of the same block.
     is_refused("tamper-verity", "metadata block", |disk| {
         let verity = partition(disk, ROOT_VERITY)?;
-        disk.flip_bit(VerityTree::read(disk, &verity)?.leaf(0))
-            .context("flipping a bit")
+        disk.flip_bit(VerityTree::read(disk, &verity)?.leaf(0)).context("flipping a bit")
     })
 }
 
@@ -39,19 +37,10 @@ fn is_refused(name: &str, complaint: &str, tamper: impl FnOnce(&Disk) -> Result<
     tamper(machine.boot_medium())?;
     let mut vm = machine.boot()?;
     let line = vm.wait_console("is corrupted", BOOT)?;
-    ensure!(
-        line.contains("verity") && line.contains(complaint),
-        "the kernel complains about something else: {line}"
-    );
-    ensure!(
-        vm.wait_ready(LAST_CHANCE).is_err(),
-        "the guest has booted from a corrupted root"
-    );
+    ensure!(line.contains("verity") && line.contains(complaint), "the kernel complains about something else: {line}");
+    ensure!(vm.wait_ready(LAST_CHANCE).is_err(), "the guest has booted from a corrupted root");
     let reached = vm.console().line_with("multi-user.target");
-    ensure!(
-        reached.is_none(),
-        "the guest has booted from a corrupted root: {reached:?}"
-    );
+    ensure!(reached.is_none(), "the guest has booted from a corrupted root: {reached:?}");
     drop(vm);
     drop(story);
     Ok(())
@@ -59,9 +48,6 @@ fn is_refused(name: &str, complaint: &str, tamper: impl FnOnce(&Disk) -> Result<
 
 /// That of slot A, the only one that is shipped.
 fn partition(disk: &Disk, kind: Uuid) -> Result<Partition> {
-    let found = disk
-        .partitions()?
-        .into_iter()
-        .find(|partition| partition.type_id == kind);
+    let found = disk.partitions()?.into_iter().find(|partition| partition.type_id == kind);
     found.with_context(|| format!("the image has no partition of type {kind}"))
 }

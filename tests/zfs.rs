@@ -26,53 +26,28 @@ fn raidz1_survives_a_pulled_disk_and_heals_a_corrupted_one() -> Result<()> {
     let mut vm = story.boot(machine)?;
     create_pool(&mut vm)?;
     fill(&mut vm, "before", 12)?;
-    ensure!(
-        scrub(&mut vm)?
-            == Scrub {
-                repaired: "0B".into(),
-                errors: "0".into()
-            },
-        "a fresh pool has errors"
-    );
+    ensure!(scrub(&mut vm)? == Scrub { repaired: "0B".into(), errors: "0".into() }, "a fresh pool has errors");
 
     let before = sums(&mut vm)?;
     pull_disk_while_writing(&mut vm)?;
-    ensure!(
-        sums(&mut vm)?.starts_with(&before),
-        "files have changed when a disk was pulled"
-    );
+    ensure!(sums(&mut vm)?.starts_with(&before), "files have changed when a disk was pulled");
     fill(&mut vm, "degraded", 4)?;
     let files = sums(&mut vm)?;
     put_disk_back(&mut vm)?;
-    ensure!(
-        sums(&mut vm)? == files,
-        "files have changed after the resilver"
-    );
+    ensure!(sums(&mut vm)? == files, "files have changed after the resilver");
 
     vm.check_within("zpool export tank", LONG)?;
     let (story, machine) = vm.shut_down()?;
     damage(&machine.disks()[0])?;
     let mut vm = story.boot(machine)?;
-    vm.check_within(
-        "zpool list tank || zpool import -d /dev/disk/by-id tank",
-        LONG,
-    )?;
+    vm.check_within("zpool list tank || zpool import -d /dev/disk/by-id tank", LONG)?;
     let healed = scrub(&mut vm)?;
-    ensure!(
-        healed.repaired != "0B" && healed.errors == "0",
-        "the scrub of a corrupted disk says {healed:?}"
-    );
+    ensure!(healed.repaired != "0B" && healed.errors == "0", "the scrub of a corrupted disk says {healed:?}");
     let checksum_errors = checksum_errors(&mut vm, 0)?;
     ensure!(checksum_errors != "0", "nobody blames the corrupted disk");
-    ensure!(
-        sums(&mut vm)? == files,
-        "files have changed when a corrupted disk was healed"
-    );
+    ensure!(sums(&mut vm)? == files, "files have changed when a corrupted disk was healed");
     vm.check("zpool clear tank")?;
-    ensure!(
-        scrub(&mut vm)?.repaired == "0B",
-        "the first scrub has left something to repair"
-    );
+    ensure!(scrub(&mut vm)?.repaired == "0B", "the first scrub has left something to repair");
     vm.expect("zpool list -H -o health tank", "ONLINE")
 }
 
@@ -80,8 +55,7 @@ fn raidz1_survives_a_pulled_disk_and_heals_a_corrupted_one() -> Result<()> {
 fn create_pool(vm: &mut TestVm) -> Result<()> {
     let disks: Vec<_> = vm.machine().disks().iter().map(Disk::by_id).collect();
     vm.check("modprobe zfs")?;
-    let create =
-        "zpool create -o ashift=12 -o cachefile=none -O compression=off -m /run/tank tank raidz1";
+    let create = "zpool create -o ashift=12 -o cachefile=none -O compression=off -m /run/tank tank raidz1";
     vm.check_within(&format!("{create} {}", disks.join(" ")), LONG)?;
     Ok(())
 }
@@ -89,13 +63,7 @@ fn create_pool(vm: &mut TestVm) -> Result<()> {
 /// Writes `count` files of 8 MiB; their names sort after those of earlier calls.
 fn fill(vm: &mut TestVm, name: &str, count: usize) -> Result<()> {
     let write = format!("dd if=/dev/urandom of=/run/tank/{name}$i bs=1M count=8 status=none");
-    vm.check_within(
-        &format!(
-            "for i in $(seq 10 {}); do {write} || exit; done; zpool sync tank",
-            9 + count
-        ),
-        LONG,
-    )?;
+    vm.check_within(&format!("for i in $(seq 10 {}); do {write} || exit; done; zpool sync tank", 9 + count), LONG)?;
     Ok(())
 }
 
@@ -107,37 +75,23 @@ fn sums(vm: &mut TestVm) -> Result<String> {
 
 fn pull_disk_while_writing(vm: &mut TestVm) -> Result<()> {
     let write = "while :; do dd if=/dev/urandom of=/run/tank/scratch bs=1M count=16 conv=fsync status=none; done";
-    vm.check(&format!(
-        "systemd-run --unit=larder-test-writer sh -c '{write}'"
-    ))?;
+    vm.check(&format!("systemd-run --unit=larder-test-writer sh -c '{write}'"))?;
     vm.check("sleep 3")?;
     vm.pull_disk(1)?;
     health_becomes(vm, "DEGRADED")?;
     vm.expect("systemctl is-active larder-test-writer", "active")?;
-    vm.check_within(
-        "systemctl stop larder-test-writer; rm /run/tank/scratch; zpool sync tank",
-        LONG,
-    )?;
+    vm.check_within("systemctl stop larder-test-writer; rm /run/tank/scratch; zpool sync tank", LONG)?;
     Ok(())
 }
 
 fn put_disk_back(vm: &mut TestVm) -> Result<()> {
     let disk = vm.machine().disks()[1].by_id();
     vm.plug_disk(1)?;
-    vm.check_within(
-        &format!("until [ -e {disk} ]; do sleep 1; done; udevadm settle"),
-        LONG,
-    )?;
-    vm.check_within(
-        &format!("zpool online tank {disk} && zpool clear tank && zpool wait -t resilver tank"),
-        LONG,
-    )?;
+    vm.check_within(&format!("until [ -e {disk} ]; do sleep 1; done; udevadm settle"), LONG)?;
+    vm.check_within(&format!("zpool online tank {disk} && zpool clear tank && zpool wait -t resilver tank"), LONG)?;
     health_becomes(vm, "ONLINE")?;
     let after = scrub(vm)?;
-    ensure!(
-        after.errors == "0",
-        "the scrub after the resilver says {after:?}"
-    );
+    ensure!(after.errors == "0", "the scrub after the resilver says {after:?}");
     Ok(())
 }
 
@@ -146,10 +100,7 @@ fn health_becomes(vm: &mut TestVm, health: &str) -> Result<()> {
         "for i in $(seq 60); do zpool list -H -o health tank | grep -q {health} && exit; sleep 1; done; exit 1"
     );
     if !vm.run_within(&wait, LONG)?.success() {
-        bail!(
-            "the pool does not become {health}:\n{}",
-            vm.check("zpool status tank")?
-        );
+        bail!("the pool does not become {health}:\n{}", vm.check("zpool status tank")?);
     }
     Ok(())
 }
@@ -165,10 +116,7 @@ fn damage(disk: &Disk) -> Result<()> {
             left -= length;
         }
     }
-    ensure!(
-        left < DAMAGE,
-        "the disk holds nothing that could be corrupted"
-    );
+    ensure!(left < DAMAGE, "the disk holds nothing that could be corrupted");
     Ok(())
 }
 
@@ -187,13 +135,8 @@ fn scrub(vm: &mut TestVm) -> Result<Scrub> {
         let at = words.iter().position(|other| *other == word)?;
         words.get(at + 1).map(ToString::to_string)
     };
-    let found = after("repaired")
-        .zip(after("with"))
-        .with_context(|| format!("no result of a scrub in:\n{status}"))?;
-    Ok(Scrub {
-        repaired: found.0,
-        errors: found.1,
-    })
+    let found = after("repaired").zip(after("with")).with_context(|| format!("no result of a scrub in:\n{status}"))?;
+    Ok(Scrub { repaired: found.0, errors: found.1 })
 }
 
 /// The last column of a disk's line: `NAME STATE READ WRITE CKSUM`.
@@ -202,7 +145,5 @@ fn checksum_errors(vm: &mut TestVm, disk: usize) -> Result<String> {
     let serial = vm.machine().disks()[disk].serial().to_owned();
     let line = status.lines().find(|line| line.contains(&serial));
     let count = line.and_then(|line| line.split_whitespace().nth(4));
-    count
-        .map(str::to_owned)
-        .with_context(|| format!("{serial} is not in the status:\n{status}"))
+    count.map(str::to_owned).with_context(|| format!("{serial} is not in the status:\n{status}"))
 }

@@ -38,11 +38,7 @@ impl Acceleration {
         if let Some(found) = FOUND.get() {
             return Ok(*found);
         }
-        let found = if kvm_is_offered() && guest_runs(launcher, Self::Kvm)? {
-            Self::Kvm
-        } else {
-            Self::Tcg
-        };
+        let found = if kvm_is_offered() && guest_runs(launcher, Self::Kvm)? { Self::Kvm } else { Self::Tcg };
         Ok(*FOUND.get_or_init(|| found))
     }
 
@@ -58,11 +54,7 @@ impl Acceleration {
 /// KVM opens, and the CPU can do it. Some containers' /dev/kvm opens on a CPU without vmx or svm and then kills every
 /// guest ("KVM internal error").
 fn kvm_is_offered() -> bool {
-    let opens = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-        .is_ok();
+    let opens = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
     opens && fs_err::read_to_string("/proc/cpuinfo").is_ok_and(|cpuinfo| can_virtualise(&cpuinfo))
 }
 
@@ -70,36 +62,20 @@ fn can_virtualise(cpuinfo: &str) -> bool {
     cpuinfo
         .lines()
         .filter(|line| line.starts_with("flags"))
-        .any(|line| {
-            line.split_whitespace()
-                .any(|flag| flag == "vmx" || flag == "svm")
-        })
+        .any(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
 }
 
 /// Runs the boot sector above.
 fn guest_runs(launcher: &dyn Launcher, acceleration: Acceleration) -> Result<bool> {
-    let folder = tempfile::Builder::new()
-        .prefix("larder-probe-")
-        .tempdir()
-        .map_err(Error::file)?;
+    let folder = tempfile::Builder::new().prefix("larder-probe-").tempdir().map_err(Error::file)?;
     let disk = folder.path().join("probe.img");
     fs_err::write(&disk, boot_sector()).map_err(Error::file)?;
     let mut command = launcher.command("qemu-system-x86_64", &[folder.path()]);
-    command.args([
-        "-machine",
-        "pc",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
+    command.args(["-machine", "pc", "-nodefaults", "-display", "none", "-no-reboot"]);
     command.args(acceleration.arguments());
     command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"]);
     command.arg("-drive").arg(drive(&disk));
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut qemu = process::start("qemu-system-x86_64", command)?;
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
@@ -129,8 +105,6 @@ mod tests {
     #[test]
     fn a_cpu_without_vmx_and_svm_cannot_virtualise() {
         assert!(can_virtualise("model name\t: x\nflags\t\t: fpu vmx sse\n"));
-        assert!(!can_virtualise(
-            "flags\t\t: fpu sse hypervisor\nvmx flags\t: ept\n"
-        ));
+        assert!(!can_virtualise("flags\t\t: fpu sse hypervisor\nvmx flags\t: ept\n"));
     }
 }

@@ -29,10 +29,7 @@ pub struct Console {
 impl Console {
     pub(crate) fn new(path: &Path) -> Self {
         let start = fs_err::metadata(path).map_or(0, |meta| meta.len());
-        Self {
-            path: path.to_owned(),
-            start,
-        }
+        Self { path: path.to_owned(), start }
     }
 
     /// Where the log is.
@@ -67,9 +64,7 @@ impl Console {
 }
 
 fn find_line(text: &str, needles: &[&str]) -> Option<String> {
-    text.lines()
-        .map(readable)
-        .find(|line| needles.iter().any(|needle| line.contains(needle)))
+    text.lines().map(readable).find(|line| needles.iter().any(|needle| line.contains(needle)))
 }
 
 #[cfg(test)]
@@ -78,12 +73,10 @@ mod tests {
 
     #[test]
     fn a_kernel_panic_is_found_between_escape_sequences() {
-        let text = "boot\r\n[    1.2] \u{1b}[31mKernel panic - not\u{1b}[0m syncing: VFS: Unable to mount root fs\r\nrest";
+        let text =
+            "boot\r\n[    1.2] \u{1b}[31mKernel panic - not\u{1b}[0m syncing: VFS: Unable to mount root fs\r\nrest";
         let line = find_line(text, FATAL).expect("is fatal");
-        assert_eq!(
-            line,
-            "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs"
-        );
+        assert_eq!(line, "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs");
     }
 
     #[test]

@@ -36,9 +36,7 @@ pub struct Partition {
 impl Disk {
     /// An empty disk.
     pub(crate) fn create(path: PathBuf, serial: String, size: u64) -> Result<Self> {
-        File::create(&path)
-            .and_then(|file| file.set_len(size))
-            .map_err(Error::file)?;
+        File::create(&path).and_then(|file| file.set_len(size)).map_err(Error::file)?;
         Ok(Self { path, serial })
     }
 
@@ -72,9 +70,7 @@ impl Disk {
     /// Overwrites a range with noise that no checksum takes for data.
     pub fn corrupt(&self, range: Range<u64>) -> Result<()> {
         const CHUNK: u64 = 1 << 20;
-        let noise: Vec<u8> = (0..CHUNK)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
+        let noise: Vec<u8> = (0..CHUNK).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let mut offset = range.start;
         while offset < range.end {
             let length = CHUNK.min(range.end - offset);
@@ -87,9 +83,7 @@ impl Disk {
     /// Reads `N` bytes.
     pub fn read_at<const N: usize>(&self, offset: u64) -> Result<[u8; N]> {
         let mut bytes = [0; N];
-        File::open(&self.path)
-            .and_then(|file| file.file().read_exact_at(&mut bytes, offset))
-            .map_err(Error::file)?;
+        File::open(&self.path).and_then(|file| file.file().read_exact_at(&mut bytes, offset)).map_err(Error::file)?;
         Ok(bytes)
     }
 
@@ -103,17 +97,12 @@ impl Disk {
 
     /// The stretches of the file that hold data, in bytes; the rest are holes that read as zeros.
     pub fn data(&self) -> Result<Vec<Range<u64>>> {
-        File::open(&self.path)
-            .and_then(|file| data_ranges(&file))
-            .map_err(Error::file)
+        File::open(&self.path).and_then(|file| data_ranges(&file)).map_err(Error::file)
     }
 
     /// Its partitions, by number.
     pub fn partitions(&self) -> Result<Vec<Partition>> {
-        let gpt = |source| Error::Gpt {
-            path: self.path.clone(),
-            source,
-        };
+        let gpt = |source| Error::Gpt { path: self.path.clone(), source };
         let mut file = File::open(&self.path).map_err(Error::file)?;
         let table = gptman::GPT::find_from(&mut file).map_err(gpt)?;
         let sector = table.sector_size;
@@ -133,18 +122,12 @@ impl Disk {
     /// The first partition with this label.
     pub fn partition(&self, label: &str) -> Result<Partition> {
         let partitions = self.partitions()?;
-        let present = partitions
-            .iter()
-            .map(|partition| partition.label.clone())
-            .collect();
-        partitions
-            .into_iter()
-            .find(|partition| partition.label == label)
-            .ok_or_else(|| Error::NoPartition {
-                path: self.path.clone(),
-                label: label.to_owned(),
-                present,
-            })
+        let present = partitions.iter().map(|partition| partition.label.clone()).collect();
+        partitions.into_iter().find(|partition| partition.label == label).ok_or_else(|| Error::NoPartition {
+            path: self.path.clone(),
+            label: label.to_owned(),
+            present,
+        })
     }
 }
 
@@ -156,10 +139,7 @@ fn copy_sparse(from: &Path, to: &Path, size: u64) -> std::io::Result<()> {
     for range in data_ranges(&source)? {
         source.seek(SeekFrom::Start(range.start))?;
         target.seek(SeekFrom::Start(range.start))?;
-        std::io::copy(
-            &mut source.file().take(range.end - range.start),
-            &mut target.file(),
-        )?;
+        std::io::copy(&mut source.file().take(range.end - range.start), &mut target.file())?;
     }
     target.flush()
 }
@@ -205,20 +185,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let image = empty(&folder);
         image.corrupt(1 << 20..2 << 20).expect("writes");
-        let copy = Disk::copy_of(
-            image.path(),
-            folder.path().join("copy"),
-            "c".into(),
-            64 << 20,
-        )
-        .expect("copies");
+        let copy = Disk::copy_of(image.path(), folder.path().join("copy"), "c".into(), 64 << 20).expect("copies");
         copy.flip_bit(0).expect("flips");
         let length = |disk: &Disk| fs_err::metadata(disk.path()).expect("is there").len();
         assert_eq!((length(&image), length(&copy)), (8 << 20, 64 << 20));
-        assert_eq!(
-            copy.read_at::<4096>(1 << 20).expect("reads"),
-            image.read_at::<4096>(1 << 20).expect("reads")
-        );
+        assert_eq!(copy.read_at::<4096>(1 << 20).expect("reads"), image.read_at::<4096>(1 << 20).expect("reads"));
         assert_eq!(image.read_at::<1>(0).expect("reads"), [0]);
         assert_eq!(image.data().expect("ranges"), vec![1 << 20..2 << 20]);
     }
@@ -227,11 +198,7 @@ mod tests {
     fn partitions_are_found_by_label() {
         let folder = tempfile::tempdir().expect("folder");
         let disk = empty(&folder);
-        let mut file = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(disk.path())
-            .expect("opens");
+        let mut file = std::fs::OpenOptions::new().read(true).write(true).open(disk.path()).expect("opens");
         let mut gpt = gptman::GPT::new_from(&mut file, 512, [7; 16]).expect("makes");
         gpt[1] = gptman::GPTPartitionEntry {
             partition_name: "larder_1".into(),
@@ -242,17 +209,8 @@ mod tests {
             attribute_bits: 0,
         };
         gpt.write_into(&mut file).expect("writes");
-        assert_eq!(
-            disk.partition("larder_1").expect("finds").bytes,
-            1 << 20..2 << 20
-        );
-        let error = disk
-            .partition("state")
-            .expect_err("is not there")
-            .to_string();
-        assert!(
-            error.ends_with(r#"has no partition labelled "state"; it has ["larder_1"]"#),
-            "{error}"
-        );
+        assert_eq!(disk.partition("larder_1").expect("finds").bytes, 1 << 20..2 << 20);
+        let error = disk.partition("state").expect_err("is not there").to_string();
+        assert!(error.ends_with(r#"has no partition labelled "state"; it has ["larder_1"]"#), "{error}");
     }
 }

@@ -129,19 +129,12 @@ impl Error {
 
     /// Wraps an I/O error whose own message already names the path (fs-err's do).
     pub(crate) fn file(source: std::io::Error) -> Self {
-        Self::Io {
-            what: "working on the files of the virtual machine".into(),
-            source,
-        }
+        Self::Io { what: "working on the files of the virtual machine".into(), source }
     }
 }
 
 fn said(stderr: &str) -> String {
-    if stderr.is_empty() {
-        String::new()
-    } else {
-        format!("; QEMU said: {stderr}")
-    }
+    if stderr.is_empty() { String::new() } else { format!("; QEMU said: {stderr}") }
 }
 
 /// The last lines of a guest's console, as they go into an error.
@@ -155,30 +148,16 @@ pub struct ConsoleTail {
 
 impl ConsoleTail {
     pub(crate) fn new(path: &Path, text: &str, count: usize) -> Self {
-        let lines: Vec<String> = text
-            .lines()
-            .map(readable)
-            .filter(|line| !line.trim().is_empty())
-            .collect();
+        let lines: Vec<String> = text.lines().map(readable).filter(|line| !line.trim().is_empty()).collect();
         let skip = lines.len().saturating_sub(count);
-        Self {
-            path: path.to_owned(),
-            lines: lines[skip..].to_vec(),
-        }
+        Self { path: path.to_owned(), lines: lines[skip..].to_vec() }
     }
 }
 
 impl fmt::Display for ConsoleTail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\n  console, last {} lines of {}:",
-            self.lines.len(),
-            self.path.display()
-        )?;
-        self.lines
-            .iter()
-            .try_for_each(|line| write!(f, "\n  | {line}"))
+        write!(f, "\n  console, last {} lines of {}:", self.lines.len(), self.path.display())?;
+        self.lines.iter().try_for_each(|line| write!(f, "\n  | {line}"))
     }
 }
 

@@ -41,10 +41,7 @@ TimeoutStopSec=1
 pub(crate) fn credentials() -> [(String, String); 3] {
     [
         ("systemd.extra-unit.larder-test.service".into(), UNIT.into()),
-        (
-            "systemd.unit-dropin.multi-user.target".into(),
-            DROPIN.into(),
-        ),
+        ("systemd.unit-dropin.multi-user.target".into(), DROPIN.into()),
         ("larder.test-agent".into(), AGENT.into()),
     ]
 }
@@ -83,15 +80,8 @@ enum Line {
 
 impl Guest {
     pub(crate) fn new(stream: UnixStream) -> Result<Self> {
-        stream
-            .set_read_timeout(Some(Duration::from_millis(100)))
-            .map_err(Error::io("preparing the guest channel"))?;
-        Ok(Self {
-            stream,
-            received: Vec::new(),
-            next_id: 0,
-            boot_id: None,
-        })
+        stream.set_read_timeout(Some(Duration::from_millis(100))).map_err(Error::io("preparing the guest channel"))?;
+        Ok(Self { stream, received: Vec::new(), next_id: 0, boot_id: None })
     }
 
     /// Where QEMU listens for us.
@@ -103,9 +93,7 @@ impl Guest {
     pub(crate) fn send(&mut self, command: &str) -> Result<u32> {
         self.next_id += 1;
         let line = format!("{} {}\n", self.next_id, BASE64_STANDARD.encode(command));
-        self.stream
-            .write_all(line.as_bytes())
-            .map_err(Error::io("writing to the guest channel"))?;
+        self.stream.write_all(line.as_bytes()).map_err(Error::io("writing to the guest channel"))?;
         Ok(self.next_id)
     }
 
@@ -129,10 +117,7 @@ impl Guest {
                 self.boot_id = Some(boot_id);
             }
         }
-        Ok(self
-            .boot_id
-            .clone()
-            .filter(|boot_id| Some(boot_id.as_str()) != old))
+        Ok(self.boot_id.clone().filter(|boot_id| Some(boot_id.as_str()) != old))
     }
 
     fn line(&mut self) -> Result<Option<Line>> {
@@ -149,9 +134,7 @@ impl Guest {
                 // QEMU has gone; whoever waits notices that by its exit status.
                 Ok(0) => return Ok(None),
                 Ok(count) => self.received.extend_from_slice(&bytes[..count]),
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
-                {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     return Ok(None);
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset) => {
@@ -172,19 +155,12 @@ fn parse(line: &[u8]) -> Result<Option<Line>> {
         [] => Ok(None),
         ["hello", boot_id] => Ok(Some(Line::Hello(boot_id.to_owned()))),
         [id, status, ref output @ ..] if output.len() <= 1 => {
-            let Ok(bytes) = BASE64_STANDARD.decode(output.first().copied().unwrap_or_default())
-            else {
+            let Ok(bytes) = BASE64_STANDARD.decode(output.first().copied().unwrap_or_default()) else {
                 return Ok(None);
             };
             let id = id.parse().map_err(|_| nonsense())?;
             let status = status.parse().map_err(|_| nonsense())?;
-            Ok(Some(Line::Answer(
-                id,
-                Output {
-                    status,
-                    text: String::from_utf8_lossy(&bytes).into_owned(),
-                },
-            )))
+            Ok(Some(Line::Answer(id, Output { status, text: String::from_utf8_lossy(&bytes).into_owned() })))
         }
         _ => Err(nonsense()),
     }
@@ -196,73 +172,40 @@ mod tests {
 
     /// The agent itself, on a pseudo port: a fifo pair would need a guest; the loop only needs descriptors.
     fn answer_of_agent(line: &str) -> Option<Line> {
-        let body = AGENT
-            .lines()
-            .skip_while(|line| !line.starts_with("while"))
-            .collect::<Vec<_>>()
-            .join("\n");
+        let body = AGENT.lines().skip_while(|line| !line.starts_with("while")).collect::<Vec<_>>().join("\n");
         let folder = tempfile::tempdir().expect("folder");
         let run = folder.path().display().to_string();
         let script = format!(
             "exec 3>&1; exec 4<&0; {}",
-            body.replace("/run/", &format!("{run}/"))
-                .replace("<&3; do", "<&4; do")
+            body.replace("/run/", &format!("{run}/")).replace("<&3; do", "<&4; do")
         );
         let input = folder.path().join("input");
         fs_err::write(&input, line).expect("writes");
         let stdin = std::fs::File::open(input).expect("opens");
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .stdin(stdin)
-            .output()
-            .expect("runs");
+        let output = std::process::Command::new("sh").args(["-c", &script]).stdin(stdin).output().expect("runs");
         parse(&output.stdout).expect("parses")
     }
 
     #[test]
     fn the_agent_gives_status_and_both_outputs() {
-        let line = format!(
-            "7 {}\n",
-            BASE64_STANDARD.encode("echo out; echo 'error ü' >&2; exit 3")
-        );
-        let expected = Output {
-            status: 3,
-            text: "out\nerror ü\n".into(),
-        };
+        let line = format!("7 {}\n", BASE64_STANDARD.encode("echo out; echo 'error ü' >&2; exit 3"));
+        let expected = Output { status: 3, text: "out\nerror ü\n".into() };
         assert_eq!(answer_of_agent(&line), Some(Line::Answer(7, expected)));
     }
 
     #[test]
     fn a_silent_command_is_an_answer_too() {
         let line = format!("8 {}\n", BASE64_STANDARD.encode("true"));
-        assert_eq!(
-            answer_of_agent(&line),
-            Some(Line::Answer(
-                8,
-                Output {
-                    status: 0,
-                    text: String::new()
-                }
-            ))
-        );
+        assert_eq!(answer_of_agent(&line), Some(Line::Answer(8, Output { status: 0, text: String::new() })));
     }
 
     #[test]
     fn a_late_answer_is_not_taken_for_the_next_one() {
         let (ours, mut theirs) = UnixStream::pair().expect("pair");
         let mut guest = Guest::new(ours).expect("guest");
-        let (first, second) = (
-            guest.send("sleep 99").expect("sends"),
-            guest.send("id").expect("sends"),
-        );
+        let (first, second) = (guest.send("sleep 99").expect("sends"), guest.send("id").expect("sends"));
         writeln!(theirs, "\nhello abc\n{first} 0 bGF0ZQ==\n{second} 1 ").expect("answers");
-        assert_eq!(
-            guest.answer(second).expect("reads"),
-            Some(Output {
-                status: 1,
-                text: String::new()
-            })
-        );
+        assert_eq!(guest.answer(second).expect("reads"), Some(Output { status: 1, text: String::new() }));
         assert_eq!(guest.boot_id.as_deref(), Some("abc"));
         assert_eq!(guest.hello(Some("abc")).expect("reads"), None);
     }

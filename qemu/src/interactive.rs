@@ -51,11 +51,7 @@ impl TryOptions {
 
 /// Boots the image at our terminal and returns when the VM has ended. Before it starts, `say` gets the lines that a
 /// person should read.
-pub fn try_image(
-    launcher: Arc<dyn Launcher>,
-    options: &TryOptions,
-    say: &mut dyn FnMut(&str),
-) -> Result<()> {
+pub fn try_image(launcher: Arc<dyn Launcher>, options: &TryOptions, say: &mut dyn FnMut(&str)) -> Result<()> {
     let mut builder = Machine::with_image(&options.image)
         .medium(options.medium)
         .disks(options.disks, options.disk_size)
@@ -69,10 +65,7 @@ pub fn try_image(
     }
     let machine = builder.build(launcher)?;
     for forward in machine.forwards() {
-        say(&format!(
-            "port {} of the VM is 127.0.0.1:{}",
-            forward.guest, forward.host
-        ));
+        say(&format!("port {} of the VM is 127.0.0.1:{}", forward.guest, forward.host));
     }
     say(HOW_TO_LEAVE);
     let _terminal = Terminal::remember();
@@ -84,12 +77,7 @@ struct Terminal(Option<Termios>);
 
 impl Terminal {
     fn remember() -> Self {
-        Self(
-            io::stdin()
-                .is_terminal()
-                .then(|| tcgetattr(io::stdin()).ok())
-                .flatten(),
-        )
+        Self(io::stdin().is_terminal().then(|| tcgetattr(io::stdin()).ok()).flatten())
     }
 }
 

@@ -23,31 +23,17 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Makes a folder with a short path: unix sockets in it may have 107 bytes in all (unix(7)).
     pub(crate) fn new() -> Result<Self> {
-        let path = tempfile::Builder::new()
-            .prefix("larder-vm-")
-            .tempdir()
-            .map_err(Error::file)?
-            .keep();
+        let path = tempfile::Builder::new().prefix("larder-vm-").tempdir().map_err(Error::file)?.keep();
+        // Sandboxes bind folders under their real names.
+        let path = fs_err::canonicalize(path).map_err(Error::file)?;
         if std::env::var_os(KEEP).is_some() {
-            return Ok(Self {
-                path,
-                remover: None,
-            });
+            return Ok(Self { path, remover: None });
         }
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", SCRIPT, "larder-vm-remover"]).arg(&path);
-        shell
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let remover = process::spawn(shell).map_err(|source| Error::Start {
-            program: "/bin/sh".into(),
-            source,
-        })?;
-        Ok(Self {
-            path,
-            remover: Some(remover),
-        })
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let remover = process::spawn(shell).map_err(|source| Error::Start { program: "/bin/sh".into(), source })?;
+        Ok(Self { path, remover: Some(remover) })
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -16,10 +16,7 @@ pub struct Firmware {
 impl Firmware {
     /// Debian's `ovmf`, variant without Secure Boot enforcement: it needs no SMM, which is slow to emulate.
     fn debian() -> Self {
-        Self {
-            code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
-            vars: "/usr/share/OVMF/OVMF_VARS_4M.fd".into(),
-        }
+        Self { code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(), vars: "/usr/share/OVMF/OVMF_VARS_4M.fd".into() }
     }
 }
 
@@ -57,10 +54,7 @@ impl Launcher for HostTools {
             code: "/usr/share/edk2/x64/OVMF_CODE.4m.fd".into(),
             vars: "/usr/share/edk2/x64/OVMF_VARS.4m.fd".into(),
         };
-        [fedora, arch]
-            .into_iter()
-            .find(|firmware| firmware.code.exists())
-            .unwrap_or_else(Firmware::debian)
+        [fedora, arch].into_iter().find(|firmware| firmware.code.exists()).unwrap_or_else(Firmware::debian)
     }
 }
 
@@ -74,7 +68,8 @@ pub struct LarderTools {
 impl Launcher for LarderTools {
     fn command(&self, program: &str, shared: &[&Path]) -> Command {
         let mut command = Command::new(&self.larder);
-        command.args(["tools", "run", "vm"]);
+        // The host's network: ports are forwarded from its 127.0.0.1.
+        command.args(["tools", "run", "vm", "--network"]);
         for folder in shared {
             command.arg("--bind").arg(folder);
         }
@@ -89,16 +84,9 @@ mod tests {
 
     #[test]
     fn larder_tools_bind_the_shared_folders_and_separate_the_program() {
-        let tools = LarderTools {
-            larder: "/bin/larder".into(),
-        };
+        let tools = LarderTools { larder: "/bin/larder".into() };
         let command = tools.command("swtpm", &[Path::new("/tmp/a"), Path::new("/tmp/b")]);
         let args: Vec<_> = command.get_args().collect();
-        assert_eq!(
-            args,
-            [
-                "tools", "run", "vm", "--bind", "/tmp/a", "--bind", "/tmp/b", "--", "swtpm"
-            ]
-        );
+        assert_eq!(args, ["tools", "run", "vm", "--network", "--bind", "/tmp/a", "--bind", "/tmp/b", "--", "swtpm"]);
     }
 }

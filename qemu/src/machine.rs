@@ -120,10 +120,7 @@ impl MachineBuilder {
     /// Makes a TCP port of the guest reachable on 127.0.0.1, under a free port if `host` is `None`.
     #[must_use]
     pub fn forward(mut self, host: Option<u16>, guest: u16) -> Self {
-        self.forwards.push(Forward {
-            host: host.unwrap_or(0),
-            guest,
-        });
+        self.forwards.push(Forward { host: host.unwrap_or(0), guest });
         self
     }
 
@@ -159,33 +156,14 @@ impl MachineBuilder {
     pub fn build(mut self, launcher: Arc<dyn Launcher>) -> Result<Machine> {
         let keeper = Keeper::new()?;
         let folder = keeper.path();
-        let boot = Disk::copy_of(
-            &self.image,
-            folder.join("boot.img"),
-            "larder-boot".into(),
-            self.medium_size,
-        )?;
-        let disk = |(i, size)| {
-            Disk::create(
-                folder.join(format!("disk{i}.img")),
-                format!("larder-disk{i}"),
-                size,
-            )
-        };
-        let disks = self
-            .disks
-            .into_iter()
-            .enumerate()
-            .map(disk)
-            .collect::<Result<Vec<_>>>()?;
+        let boot = Disk::copy_of(&self.image, folder.join("boot.img"), "larder-boot".into(), self.medium_size)?;
+        let disk = |(i, size)| Disk::create(folder.join(format!("disk{i}.img")), format!("larder-disk{i}"), size);
+        let disks = self.disks.into_iter().enumerate().map(disk).collect::<Result<Vec<_>>>()?;
         copy_firmware_variables(launcher.as_ref(), folder)?;
-        self.forwards
-            .iter_mut()
-            .filter(|forward| forward.host == 0)
-            .try_for_each(|forward| {
-                forward.host = free_port().map_err(Error::io("looking for a free port"))?;
-                Ok::<_, Error>(())
-            })?;
+        self.forwards.iter_mut().filter(|forward| forward.host == 0).try_for_each(|forward| {
+            forward.host = free_port().map_err(Error::io("looking for a free port"))?;
+            Ok::<_, Error>(())
+        })?;
         if self.hardware.agent {
             self.hardware.credentials.extend(guest::credentials());
         }
@@ -284,22 +262,13 @@ impl fmt::Debug for Machine {
 /// The template lies where the firmware does, perhaps in a tools tree; so `cp` runs there, too.
 fn copy_firmware_variables(launcher: &dyn Launcher, folder: &Path) -> Result<()> {
     let mut cp = launcher.command("cp", &[folder]);
-    cp.arg("--no-preserve=mode")
-        .arg(launcher.firmware().vars)
-        .arg(folder.join("vars.fd"));
-    let output = cp.output().map_err(|source| Error::Start {
-        program: "cp".into(),
-        source,
-    })?;
+    cp.arg("--no-preserve=mode").arg(launcher.firmware().vars).arg(folder.join("vars.fd"));
+    let output = cp.output().map_err(|source| Error::Start { program: "cp".into(), source })?;
     if output.status.success() {
         return Ok(());
     }
     let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Error::Program {
-        program: "copying the firmware's variables".into(),
-        status: output.status,
-        stderr,
-    })
+    Err(Error::Program { program: "copying the firmware's variables".into(), status: output.status, stderr })
 }
 
 /// Nobody guarantees that it stays free until QEMU binds it; then QEMU says so and ends.

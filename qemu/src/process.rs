@@ -34,10 +34,7 @@ pub(crate) fn spawn(command: Command) -> io::Result<Child> {
 
 /// Starts `program`, to be killed when dropped.
 pub(crate) fn start(program: &str, command: Command) -> Result<Owned> {
-    spawn(command).map(Owned).map_err(|source| Error::Start {
-        program: program.into(),
-        source,
-    })
+    spawn(command).map(Owned).map_err(|source| Error::Start { program: program.into(), source })
 }
 
 /// A child that is killed with its owner.
@@ -47,16 +44,12 @@ pub(crate) struct Owned(Child);
 impl Owned {
     /// Its status, if it has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.0
-            .try_wait()
-            .map_err(Error::io("asking for the state of a child process"))
+        self.0.try_wait().map_err(Error::io("asking for the state of a child process"))
     }
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
-        self.0
-            .wait()
-            .map_err(Error::io("waiting for a child process"))
+        self.0.wait().map_err(Error::io("waiting for a child process"))
     }
 
     /// Kills it at once.

@@ -10,53 +10,27 @@ use crate::vm::Attendance;
 use crate::{Acceleration, Disk, Error, Result, tpm};
 
 /// All arguments for `machine`.
-pub(crate) fn arguments(
-    machine: &Machine,
-    acceleration: Acceleration,
-    attendance: Attendance,
-) -> Result<Vec<String>> {
+pub(crate) fn arguments(machine: &Machine, acceleration: Acceleration, attendance: Attendance) -> Result<Vec<String>> {
     let folder = machine.folder();
     let mut args = Args::default();
     args.0.extend(acceleration.arguments().map(String::from));
     args.base(machine);
     args.firmware(machine);
     args.console(attendance, &machine.console);
-    args.add(
-        "-chardev",
-        format!(
-            "socket,id=qmp,server=on,wait=off,path={}",
-            escaped(&qmp_socket(folder))
-        ),
-    );
+    args.add("-chardev", format!("socket,id=qmp,server=on,wait=off,path={}", escaped(&qmp_socket(folder))));
     args.add("-mon", "chardev=qmp,mode=control");
     args.boot_medium(machine);
-    machine
-        .disks
-        .iter()
-        .enumerate()
-        .for_each(|(i, disk)| args.nvme(i, disk));
+    machine.disks.iter().enumerate().for_each(|(i, disk)| args.nvme(i, disk));
     args.network(machine);
     if machine.hardware.tpm {
-        args.add(
-            "-chardev",
-            format!("socket,id=tpm,path={}", escaped(&tpm::socket(folder))),
-        );
+        args.add("-chardev", format!("socket,id=tpm,path={}", escaped(&tpm::socket(folder))));
         args.add("-tpmdev", "emulator,id=tpm0,chardev=tpm");
         args.add("-device", "tpm-crb,tpmdev=tpm0");
     }
     if machine.hardware.agent {
-        args.add(
-            "-chardev",
-            format!(
-                "socket,id=guest,server=on,wait=off,path={}",
-                escaped(&Guest::socket(folder))
-            ),
-        );
+        args.add("-chardev", format!("socket,id=guest,server=on,wait=off,path={}", escaped(&Guest::socket(folder))));
         args.add("-device", "virtio-serial-pci");
-        args.add(
-            "-device",
-            format!("virtserialport,chardev=guest,name={}", guest::PORT),
-        );
+        args.add("-device", format!("virtserialport,chardev=guest,name={}", guest::PORT));
     }
     args.smbios(machine)?;
     Ok(args.0)
@@ -98,17 +72,13 @@ impl Args {
         self.add("-m", hardware.memory_mib.to_string());
         self.add("-smp", hardware.cpus.to_string());
         self.add("-display", "none");
-        self.0
-            .extend(["-nodefaults", "-no-user-config"].map(String::from));
+        self.0.extend(["-nodefaults", "-no-user-config"].map(String::from));
     }
 
     fn firmware(&mut self, machine: &Machine) {
         let code = escaped(&machine.launcher.firmware().code);
         let vars = escaped(&machine.folder().join("vars.fd"));
-        self.add(
-            "-drive",
-            format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"),
-        );
+        self.add("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"));
         self.add("-drive", format!("if=pflash,format=raw,unit=1,file={vars}"));
     }
 
@@ -117,24 +87,19 @@ impl Args {
         match attendance {
             // mux=on gives Ctrl-A X; signal=off leaves Ctrl-C to the guest.
             Attendance::Terminal => {
-                self.add(
-                    "-chardev",
-                    format!("stdio,id=console,mux=on,signal=off,logfile={log},logappend=on"),
-                );
+                self.add("-chardev", format!("stdio,id=console,mux=on,signal=off,logfile={log},logappend=on"));
                 self.add("-mon", "chardev=console,mode=readline");
             }
-            Attendance::Unattended => {
-                self.add("-chardev", format!("file,id=console,path={log},append=on"))
-            }
+            Attendance::Unattended => self.add("-chardev", format!("file,id=console,path={log},append=on")),
         }
         self.add("-serial", "chardev:console");
     }
 
     /// Host page cache, but the guest's flushes reach the disk; see "What a power cut loses".
     fn blockdev(&mut self, node: &str, disk: &Disk) {
-        let file = json!({ "driver": "file", "filename": disk.path(), "cache": { "direct": false, "no-flush": false } });
-        let blockdev =
-            json!({ "driver": "raw", "node-name": node, "discard": "unmap", "file": file });
+        let file =
+            json!({ "driver": "file", "filename": disk.path(), "cache": { "direct": false, "no-flush": false } });
+        let blockdev = json!({ "driver": "raw", "node-name": node, "discard": "unmap", "file": file });
         self.add("-blockdev", blockdev.to_string());
     }
 
@@ -145,15 +110,11 @@ impl Args {
         match machine.medium {
             BootMedium::Usb => {
                 self.add("-device", "qemu-xhci,id=xhci");
-                let stick =
-                    "usb-storage,id=boot,bus=xhci.0,drive=boot-file,removable=on,bootindex=0";
+                let stick = "usb-storage,id=boot,bus=xhci.0,drive=boot-file,removable=on,bootindex=0";
                 self.add("-device", format!("{stick},serial={serial}"));
             }
             BootMedium::Nvme => {
-                self.add(
-                    "-device",
-                    format!("nvme,id=boot,drive=boot-file,bootindex=0,serial={serial}"),
-                );
+                self.add("-device", format!("nvme,id=boot,drive=boot-file,bootindex=0,serial={serial}"));
             }
             BootMedium::Mmc => {
                 self.add("-device", "sdhci-pci,id=sdhci");
@@ -165,20 +126,12 @@ impl Args {
     /// Each NVMe disk has a port of its own: devices on q35's root bus cannot be pulled.
     fn nvme(&mut self, index: usize, disk: &Disk) {
         self.blockdev(&format!("{}-file", disk_id(index)), disk);
-        self.add(
-            "-device",
-            format!(
-                "pcie-root-port,id=port{index},chassis={0},slot={0}",
-                index + 1
-            ),
-        );
+        self.add("-device", format!("pcie-root-port,id=port{index},chassis={0},slot={0}", index + 1));
         self.add("-device", nvme_device(index, disk).to_string());
     }
 
     fn network(&mut self, machine: &Machine) {
-        let forward = |forward: &crate::Forward| {
-            format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest)
-        };
+        let forward = |forward: &crate::Forward| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest);
         let forwards: String = machine.forwards.iter().map(forward).collect();
         self.add("-netdev", format!("user,id=net{forwards}"));
         // Without its option ROM: the firmware is not to wait for a network boot.
@@ -188,13 +141,10 @@ impl Args {
     /// Strings of type 11, from files: an argument may have 128 KiB, and credentials are nobody else's to read.
     fn smbios(&mut self, machine: &Machine) -> Result<()> {
         let hardware = &machine.hardware;
-        let credentials = hardware
-            .credentials
-            .iter()
-            .map(|(name, value)| format!("io.systemd.credential:{name}={value}"));
+        let credentials =
+            hardware.credentials.iter().map(|(name, value)| format!("io.systemd.credential:{name}={value}"));
         let extra = hardware.kernel_arguments.join(" ");
-        let extra =
-            (!extra.is_empty()).then(|| format!("io.systemd.stub.kernel-cmdline-extra={extra}"));
+        let extra = (!extra.is_empty()).then(|| format!("io.systemd.stub.kernel-cmdline-extra={extra}"));
         for (i, string) in credentials.chain(extra).enumerate() {
             let path = machine.folder().join(format!("smbios{i}.txt"));
             fs_err::write(&path, string).map_err(Error::file)?;
@@ -235,9 +185,8 @@ mod tests {
 
     #[test]
     fn the_command_line_of_a_test_machine() {
-        let machine = machine(|builder| {
-            builder.disks(1, 1 << 20).forward(Some(8080), 80).agent().kernel_argument("debug")
-        });
+        let machine =
+            machine(|builder| builder.disks(1, 1 << 20).forward(Some(8080), 80).agent().kernel_argument("debug"));
         insta::assert_snapshot!(shown(&machine, Attendance::Unattended), @r#"
         -accel tcg,thread=multi
         -cpu max

@@ -83,13 +83,8 @@ pub struct Qmp {
 impl Qmp {
     /// Takes QEMU's greeting and leaves negotiation mode.
     pub(crate) fn new(stream: UnixStream) -> Result<Self> {
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .map_err(Error::io("preparing QMP"))?;
-        let mut qmp = Self {
-            reader: BufReader::new(stream),
-            events: VecDeque::new(),
-        };
+        stream.set_read_timeout(Some(PATIENCE)).map_err(Error::io("preparing QMP"))?;
+        let mut qmp = Self { reader: BufReader::new(stream), events: VecDeque::new() };
         qmp.read_line()?;
         qmp.execute(&Command::QmpCapabilities)?;
         Ok(qmp)
@@ -124,9 +119,7 @@ impl Qmp {
     pub fn status(&mut self) -> Result<RunState> {
         let value = self.execute(&Command::QueryStatus)?;
         let text = value.to_string();
-        serde_json::from_value::<Status>(value)
-            .map(|status| status.status)
-            .map_err(|_| Error::Protocol(text))
+        serde_json::from_value::<Status>(value).map(|status| status.status).map_err(|_| Error::Protocol(text))
     }
 
     /// Adds a device; the properties are those of `-device`.
@@ -142,18 +135,10 @@ impl Qmp {
 
     /// Waits until QEMU has really ended, which its socket tells even where QEMU is no direct child of ours.
     pub(crate) fn wait_end(mut self) {
-        let _ = std::io::copy(
-            &mut self.reader.by_ref().take(1 << 20),
-            &mut std::io::sink(),
-        );
+        let _ = std::io::copy(&mut self.reader.by_ref().take(1 << 20), &mut std::io::sink());
     }
 
-    fn wait_event(
-        &mut self,
-        name: &str,
-        timeout: Duration,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<()> {
+    fn wait_event(&mut self, name: &str, timeout: Duration, wanted: impl Fn(&Value) -> bool) -> Result<()> {
         let deadline = Instant::now() + timeout;
         loop {
             while let Some((event, data)) = self.events.pop_front() {
@@ -161,39 +146,25 @@ impl Qmp {
                     return Ok(());
                 }
             }
-            let left = deadline
-                .saturating_duration_since(Instant::now())
-                .max(Duration::from_millis(1));
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             let waiting = || Error::io(format!("waiting for QEMU's event {name}"));
-            self.reader
-                .get_ref()
-                .set_read_timeout(Some(left))
-                .map_err(waiting())?;
+            self.reader.get_ref().set_read_timeout(Some(left)).map_err(waiting())?;
             let message = self.read_message();
-            self.reader
-                .get_ref()
-                .set_read_timeout(Some(PATIENCE))
-                .map_err(waiting())?;
+            self.reader.get_ref().set_read_timeout(Some(PATIENCE)).map_err(waiting())?;
             self.keep_event(message?);
         }
     }
 
     fn execute(&mut self, command: &Command) -> Result<Value> {
-        let line =
-            serde_json::to_string(command).map_err(|error| Error::Protocol(error.to_string()))?;
-        writeln!(self.reader.get_mut(), "{line}")
-            .map_err(Error::io(format!("sending {line} to QEMU")))?;
+        let line = serde_json::to_string(command).map_err(|error| Error::Protocol(error.to_string()))?;
+        writeln!(self.reader.get_mut(), "{line}").map_err(Error::io(format!("sending {line} to QEMU")))?;
         loop {
             let mut message = self.read_message()?;
             if let Some(value) = message.value.take() {
                 return Ok(value);
             }
             if let Some(Refusal { class, desc }) = message.error.take() {
-                return Err(Error::Qmp {
-                    command: line,
-                    class,
-                    desc,
-                });
+                return Err(Error::Qmp { command: line, class, desc });
             }
             self.keep_event(message);
         }
@@ -212,14 +183,8 @@ impl Qmp {
 
     fn read_line(&mut self) -> Result<String> {
         let mut line = String::new();
-        match self
-            .reader
-            .read_line(&mut line)
-            .map_err(Error::io("reading from QMP"))?
-        {
-            0 => Err(Error::io("reading from QMP")(
-                std::io::ErrorKind::UnexpectedEof.into(),
-            )),
+        match self.reader.read_line(&mut line).map_err(Error::io("reading from QMP"))? {
+            0 => Err(Error::io("reading from QMP")(std::io::ErrorKind::UnexpectedEof.into())),
             _ => Ok(line),
         }
     }
@@ -235,11 +200,7 @@ mod tests {
         std::thread::spawn(move || {
             let mut reader = BufReader::new(theirs.try_clone().expect("clones"));
             let mut writer = theirs;
-            writeln!(
-                writer,
-                r#"{{"QMP": {{"version": {{}}, "capabilities": ["oob"]}}}}"#
-            )
-            .expect("greets");
+            writeln!(writer, r#"{{"QMP": {{"version": {{}}, "capabilities": ["oob"]}}}}"#).expect("greets");
             let mut line = String::new();
             for answer in [r#"{"return": {}}"#].iter().chain(answers) {
                 line.clear();
@@ -260,22 +221,16 @@ mod tests {
 
     #[test]
     fn a_state_of_a_newer_qemu_is_tolerated() {
-        let mut qmp = qemu(&[
-            r#"{"return": {"status": "running", "running": true}}"#,
-            r#"{"return": {"status": "levitating"}}"#,
-        ]);
+        let mut qmp =
+            qemu(&[r#"{"return": {"status": "running", "running": true}}"#, r#"{"return": {"status": "levitating"}}"#]);
         assert_eq!(qmp.status().expect("answers"), RunState::Running);
         assert_eq!(qmp.status().expect("answers"), RunState::Other);
     }
 
     #[test]
     fn a_refusal_names_command_and_reason() {
-        let mut qmp = qemu(&[
-            r#"{"error": {"class": "DeviceNotFound", "desc": "Device 'disk9' not found"}}"#,
-        ]);
-        let error = qmp
-            .device_del("disk9", Duration::from_secs(1))
-            .expect_err("is refused");
+        let mut qmp = qemu(&[r#"{"error": {"class": "DeviceNotFound", "desc": "Device 'disk9' not found"}}"#]);
+        let error = qmp.device_del("disk9", Duration::from_secs(1)).expect_err("is refused");
         insta::assert_snapshot!(error, @r#"QEMU refused {"execute":"device_del","arguments":{"id":"disk9"}}: DeviceNotFound: Device 'disk9' not found"#);
     }
 
@@ -284,7 +239,6 @@ mod tests {
         let mut qmp = qemu(&[
             "{\"event\": \"DEVICE_DELETED\", \"data\": {\"path\": \"/machine/peripheral/port1\"}}\n{\"return\": {}}\n{\"event\": \"DEVICE_DELETED\", \"data\": {\"device\": \"disk1\"}}",
         ]);
-        qmp.device_del("disk1", Duration::from_secs(5))
-            .expect("is gone");
+        qmp.device_del("disk1", Duration::from_secs(5)).expect("is gone");
     }
 }

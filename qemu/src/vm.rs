@@ -45,28 +45,15 @@ impl Vm {
     pub(crate) fn start(machine: Machine, attendance: Attendance) -> Result<Self> {
         let folder = machine.folder().to_owned();
         let acceleration = Acceleration::detect(machine.launcher.as_ref())?;
-        let tpm = machine
-            .hardware
-            .tpm
-            .then(|| tpm::start(&machine.launcher, &folder))
-            .transpose()?;
+        let tpm = machine.hardware.tpm.then(|| tpm::start(&machine.launcher, &folder)).transpose()?;
         for socket in [qemu_args::qmp_socket(&folder), Guest::socket(&folder)] {
             let _ = fs_err::remove_file(socket);
         }
         let mut watch = Watch::start(&machine, acceleration, attendance)?;
         let qmp = Qmp::new(watch.connect(&qemu_args::qmp_socket(&folder))?)?;
-        let guest = machine
-            .hardware
-            .agent
-            .then(|| watch.connect(&Guest::socket(&folder)).and_then(Guest::new))
-            .transpose()?;
-        Ok(Self {
-            watch,
-            qmp,
-            guest,
-            tpm,
-            machine,
-        })
+        let guest =
+            machine.hardware.agent.then(|| watch.connect(&Guest::socket(&folder)).and_then(Guest::new)).transpose()?;
+        Ok(Self { watch, qmp, guest, tpm, machine })
     }
 
     /// The serial console.
@@ -87,11 +74,7 @@ impl Vm {
     /// Waits until the guest answers: systemd runs and has reached basic.target.
     pub fn wait_ready(&mut self, timeout: Duration) -> Result<()> {
         let (watch, guest) = self.agent();
-        watch
-            .until("sign of life from the guest agent", timeout, || {
-                guest.hello(None)
-            })
-            .map(drop)
+        watch.until("sign of life from the guest agent", timeout, || guest.hello(None)).map(drop)
     }
 
     /// Waits until the console shows `needle` and gives that line. A dead guest is no error here: its last words may
@@ -99,8 +82,7 @@ impl Vm {
     pub fn wait_console(&mut self, needle: &str, timeout: Duration) -> Result<String> {
         let console = self.watch.console.clone();
         let what = format!("line with {needle:?} on the console");
-        self.watch
-            .until_even_dead(&what, timeout, || Ok(console.line_with(needle)))
+        self.watch.until_even_dead(&what, timeout, || Ok(console.line_with(needle)))
     }
 
     /// Runs a shell command in the guest, as root.
@@ -112,9 +94,7 @@ impl Vm {
     pub fn run_within(&mut self, command: &str, timeout: Duration) -> Result<Output> {
         let (watch, guest) = self.agent();
         let id = guest.send(command)?;
-        watch.until(&format!("answer to `{command}`"), timeout, || {
-            guest.answer(id)
-        })
+        watch.until(&format!("answer to `{command}`"), timeout, || guest.answer(id))
     }
 
     /// Runs a shell command in the guest that must succeed, and gives its output.
@@ -129,12 +109,7 @@ impl Vm {
             return Ok(output.text);
         }
         let console = self.watch.console.tail();
-        Err(Error::Guest {
-            command: command.into(),
-            status: output.status,
-            output: output.text,
-            console,
-        })
+        Err(Error::Guest { command: command.into(), status: output.status, output: output.text, console })
     }
 
     /// Reboots the guest and waits until it answers again.
@@ -142,11 +117,7 @@ impl Vm {
         let (watch, guest) = self.agent();
         let old = guest.boot_id.clone();
         guest.send("systemctl reboot")?;
-        watch
-            .until("sign of life after the reboot", timeout, || {
-                guest.hello(old.as_deref())
-            })
-            .map(drop)
+        watch.until("sign of life after the reboot", timeout, || guest.hello(old.as_deref())).map(drop)
     }
 
     /// Pulls NVMe disk `index` out of the running machine. The slot's button is pressed and the guest's driver lets
@@ -157,8 +128,7 @@ impl Vm {
 
     /// Puts a pulled disk back into its slot.
     pub fn plug_disk(&mut self, index: usize) -> Result<()> {
-        self.qmp
-            .device_add(qemu_args::nvme_device(index, &self.machine.disks[index]))
+        self.qmp.device_add(qemu_args::nvme_device(index, &self.machine.disks[index]))
     }
 
     /// Cuts the power now; the crate's documentation says what that loses.
@@ -173,8 +143,7 @@ impl Vm {
             Some(guest) if guest.boot_id.is_some() => guest.send("systemctl poweroff").map(drop)?,
             _ => self.qmp.system_powerdown()?,
         }
-        self.watch
-            .ended("the guest to switch itself off", timeout)?;
+        self.watch.ended("the guest to switch itself off", timeout)?;
         Ok(self.off())
     }
 
@@ -182,36 +151,22 @@ impl Vm {
     pub fn wait_off(mut self) -> Result<(Machine, ExitStatus)> {
         let status = self.watch.qemu.wait()?;
         if !status.success() {
-            return Err(self
-                .watch
-                .ended_early("the guest to switch itself off", status));
+            return Err(self.watch.ended_early("the guest to switch itself off", status));
         }
         Ok((self.off(), status))
     }
 
     fn off(self) -> Machine {
-        let Self {
-            watch,
-            qmp,
-            tpm,
-            machine,
-            ..
-        } = self;
+        let Self { watch, qmp, tpm, machine, .. } = self;
         drop(watch);
         qmp.wait_end();
         drop(tpm);
         machine
     }
 
-    #[expect(
-        clippy::expect_used,
-        reason = "a programming mistake, not a state of the world"
-    )]
+    #[expect(clippy::expect_used, reason = "a programming mistake, not a state of the world")]
     fn agent(&mut self) -> (&mut Watch, &mut Guest) {
-        let guest = self
-            .guest
-            .as_mut()
-            .expect("MachineBuilder::agent was called for this machine");
+        let guest = self.guest.as_mut().expect("MachineBuilder::agent was called for this machine");
         (&mut self.watch, guest)
     }
 }
@@ -233,11 +188,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(
-        machine: &Machine,
-        acceleration: Acceleration,
-        attendance: Attendance,
-    ) -> Result<Self> {
+    fn start(machine: &Machine, acceleration: Acceleration, attendance: Attendance) -> Result<Self> {
         let folder = machine.folder();
         let stderr = folder.join("qemu.log");
         let log_folder = machine.console.parent().unwrap_or(Path::new("/"));
@@ -249,42 +200,22 @@ impl Watch {
             Attendance::Terminal => (Stdio::inherit(), Stdio::inherit()),
             Attendance::Unattended => (Stdio::null(), Stdio::null()),
         };
-        command.stdin(stdin).stdout(stdout).stderr(
-            fs_err::File::create(&stderr)
-                .map_err(Error::file)?
-                .into_file(),
-        );
-        Ok(Self {
-            qemu: process::start(QEMU, command)?,
-            console,
-            stderr,
-        })
+        command.stdin(stdin).stdout(stdout).stderr(fs_err::File::create(&stderr).map_err(Error::file)?.into_file());
+        Ok(Self { qemu: process::start(QEMU, command)?, console, stderr })
     }
 
     fn connect(&mut self, socket: &Path) -> Result<UnixStream> {
-        self.until("socket of QEMU", START, || {
-            match UnixStream::connect(socket) {
-                Ok(stream) => Ok(Some(stream)),
-                Err(_) => Ok(None),
-            }
+        self.until("socket of QEMU", START, || match UnixStream::connect(socket) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(_) => Ok(None),
         })
     }
 
     /// Asks `probe` until it has something, the guest dies or time is up.
-    fn until<T>(
-        &mut self,
-        what: &str,
-        timeout: Duration,
-        mut probe: impl FnMut() -> Result<Option<T>>,
-    ) -> Result<T> {
+    fn until<T>(&mut self, what: &str, timeout: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         let console = self.console.clone();
-        let fatal = move || {
-            console.fatal_line().map(|line| Error::Died {
-                what: what.into(),
-                line,
-                console: console.tail(),
-            })
-        };
+        let fatal =
+            move || console.fatal_line().map(|line| Error::Died { what: what.into(), line, console: console.tail() });
         self.until_even_dead(what, timeout, || {
             let found = probe()?;
             if found.is_none()
@@ -315,11 +246,7 @@ impl Watch {
                 return Err(self.ended_early(what, status));
             }
             if Instant::now() >= deadline {
-                return Err(Error::Timeout {
-                    what: what.into(),
-                    after: timeout,
-                    console: self.console.tail(),
-                });
+                return Err(Error::Timeout { what: what.into(), after: timeout, console: self.console.tail() });
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -329,11 +256,7 @@ impl Watch {
         let deadline = Instant::now() + timeout;
         while self.qemu.ended()?.is_none() {
             if Instant::now() >= deadline {
-                return Err(Error::Timeout {
-                    what: what.into(),
-                    after: timeout,
-                    console: self.console.tail(),
-                });
+                return Err(Error::Timeout { what: what.into(), after: timeout, console: self.console.tail() });
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -341,15 +264,7 @@ impl Watch {
     }
 
     fn ended_early(&self, what: &str, status: ExitStatus) -> Error {
-        let stderr = fs_err::read_to_string(&self.stderr)
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
-        Error::Ended {
-            what: what.into(),
-            status,
-            stderr,
-            console: self.console.tail(),
-        }
+        let stderr = fs_err::read_to_string(&self.stderr).unwrap_or_default().trim().to_owned();
+        Error::Ended { what: what.into(), status, stderr, console: self.console.tail() }
     }
 }

@@ -27,21 +27,12 @@ fn build_image() -> Result<PathBuf> {
     let out = target_folder()?.join("vm-image");
     fs_err::create_dir_all(&out)?;
     let lock = File::create(out.join(".lock"))?;
-    lock.file()
-        .lock()
-        .context("waiting for another build of the test image")?;
+    lock.file().lock().context("waiting for another build of the test image")?;
     let mut build = Command::new(larder()?);
-    build
-        .args(["build", "--profile", "qemu", "--version", VERSION, "--out"])
-        .arg(&out)
-        .current_dir(workspace());
+    build.args(["build", "--profile", "qemu", "--version", VERSION, "--out"]).arg(&out).current_dir(workspace());
     run(&mut build)?;
     let image = out.join(format!("larder-qemu-{VERSION}.img"));
-    ensure!(
-        image.exists(),
-        "`larder build` has left no {}",
-        image.display()
-    );
+    ensure!(image.exists(), "`larder build` has left no {}", image.display());
     Ok(image)
 }
 
@@ -64,28 +55,14 @@ fn build_larder() -> Result<PathBuf> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args([
-        "build",
-        "--quiet",
-        "--package",
-        "larder",
-        "--bin",
-        "larder",
-        "--profile",
-        profile,
-    ]);
-    build
-        .arg("--target-dir")
-        .arg(target_folder()?)
-        .current_dir(workspace());
+    build.args(["build", "--quiet", "--package", "larder", "--bin", "larder", "--profile", profile]);
+    build.arg("--target-dir").arg(target_folder()?).current_dir(workspace());
     run(&mut build)?;
     Ok(folder.join("larder"))
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("starting {command:?}"))?;
+    let status = command.status().with_context(|| format!("starting {command:?}"))?;
     ensure!(status.success(), "{command:?} failed ({status})");
     Ok(())
 }
@@ -94,18 +71,13 @@ fn run(command: &mut Command) -> Result<()> {
 fn profile_folder() -> Result<PathBuf> {
     let test = std::env::current_exe().context("looking for the running test")?;
     let folder = test.parent().and_then(Path::parent);
-    folder
-        .map(Path::to_owned)
-        .with_context(|| format!("{} is not where cargo puts tests", test.display()))
+    folder.map(Path::to_owned).with_context(|| format!("{} is not where cargo puts tests", test.display()))
 }
 
 /// `target`.
 pub(crate) fn target_folder() -> Result<PathBuf> {
     let folder = profile_folder()?;
-    folder
-        .parent()
-        .map(Path::to_owned)
-        .with_context(|| format!("{} has no parent", folder.display()))
+    folder.parent().map(Path::to_owned).with_context(|| format!("{} has no parent", folder.display()))
 }
 
 fn workspace() -> &'static Path {

@@ -29,25 +29,18 @@ pub struct TestVm {
 impl Story {
     /// Begins a story; `name` is that of its console log. Waits until fewer than two VMs run.
     pub fn begin(name: &str) -> Result<Self> {
-        Ok(Self {
-            name: name.to_owned(),
-            _slot: Slot::take()?,
-        })
+        Ok(Self { name: name.to_owned(), _slot: Slot::take()? })
     }
 
     /// A machine with the image under test and the guest agent; `more` adds what the story needs.
     pub fn machine(&self, more: impl FnOnce(MachineBuilder) -> MachineBuilder) -> Result<Machine> {
-        let log = build::target_folder()?
-            .join("vm-logs")
-            .join(format!("{}.log", self.name));
+        let log = build::target_folder()?.join("vm-logs").join(format!("{}.log", self.name));
         if let Some(folder) = log.parent() {
             fs_err::create_dir_all(folder)?;
         }
         fs_err::write(&log, "")?;
         let builder = Machine::with_image(build::image()?).agent().log_to(log);
-        more(builder)
-            .build(launcher()?)
-            .context("putting the machine together")
+        more(builder).build(launcher()?).context("putting the machine together")
     }
 
     /// Boots until the agent answers.
@@ -61,19 +54,14 @@ impl Story {
 impl TestVm {
     /// Waits until systemd has nothing left to start; an error names the units that failed.
     pub fn settle(&mut self) -> Result<()> {
-        let state = self
-            .run_within("systemctl is-system-running --wait", BOOT)?
-            .text;
+        let state = self.run_within("systemctl is-system-running --wait", BOOT)?.text;
         if state.trim() == "running" {
             return Ok(());
         }
         let failed = self.run("systemctl --failed --no-legend --plain")?.text;
         let why = self.run("for u in $(systemctl --failed --no-legend --plain | cut -d' ' -f1); do systemctl status --no-pager --full -n 20 $u; done")?.text;
         let jobs = self.run("systemctl list-jobs --no-pager --no-legend")?.text;
-        bail!(
-            "the system is {}\nfailed units:\n{failed}\njobs:\n{jobs}\n{why}",
-            state.trim()
-        );
+        bail!("the system is {}\nfailed units:\n{failed}\njobs:\n{jobs}\n{why}", state.trim());
     }
 
     /// Shuts down and gives the machine back, with the right to boot it again.
@@ -89,11 +77,7 @@ impl TestVm {
     /// A command whose output must be exactly `expected`, apart from white space around it.
     pub fn expect(&mut self, command: &str, expected: &str) -> Result<()> {
         let text = self.check(command)?;
-        ensure!(
-            text.trim() == expected,
-            "`{command}` said {:?} instead of {expected:?}",
-            text.trim()
-        );
+        ensure!(text.trim() == expected, "`{command}` said {:?} instead of {expected:?}", text.trim());
         Ok(())
     }
 }
@@ -127,9 +111,7 @@ impl SharedVm {
 
     /// The VM, for one test at a time; the first one boots it.
     pub fn get(&self, boot: impl FnOnce() -> Result<TestVm>) -> Result<MutexGuard<'_, TestVm>> {
-        let booted = self
-            .0
-            .get_or_init(|| boot().map(Mutex::new).map_err(|error| format!("{error:#}")));
+        let booted = self.0.get_or_init(|| boot().map(Mutex::new).map_err(|error| format!("{error:#}")));
         match booted {
             // A test that failed says nothing about the machine.
             Ok(vm) => Ok(vm.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -144,8 +126,6 @@ fn launcher() -> Result<Arc<dyn Launcher>> {
         Ok(other) if !other.is_empty() => {
             bail!("LARDER_TEST_TOOLS is {other:?}; it may be host, or absent")
         }
-        _ => Ok(Arc::new(LarderTools {
-            larder: build::larder()?,
-        })),
+        _ => Ok(Arc::new(LarderTools { larder: build::larder()? })),
     }
 }

@@ -18,27 +18,16 @@ impl VerityTree {
     /// Reads the superblock.
     pub fn read(disk: &Disk, partition: &Partition) -> Result<Self> {
         let start = partition.bytes.start;
-        ensure!(
-            &disk.read_at::<8>(start)? == b"verity\0\0",
-            "{} has no verity superblock",
-            partition.label
-        );
+        ensure!(&disk.read_at::<8>(start)? == b"verity\0\0", "{} has no verity superblock", partition.label);
         let word = |offset| disk.read_at::<4>(start + offset).map(u32::from_le_bytes);
-        ensure!(
-            u64::from(word(64)?) == BLOCK && u64::from(word(68)?) == BLOCK,
-            "blocks of 4096 bytes are expected"
-        );
+        ensure!(u64::from(word(64)?) == BLOCK && u64::from(word(68)?) == BLOCK, "blocks of 4096 bytes are expected");
         let data_blocks = u64::from_le_bytes(disk.read_at::<8>(start + 72)?);
         Ok(Self { start, data_blocks })
     }
 
     /// Offset on the disk of the leaf hash of data block `block`.
     pub fn leaf(&self, block: u64) -> u64 {
-        assert!(
-            block < self.data_blocks,
-            "there are {} data blocks",
-            self.data_blocks
-        );
+        assert!(block < self.data_blocks, "there are {} data blocks", self.data_blocks);
         self.start + BLOCK * (1 + blocks_above_leaves(self.data_blocks)) + block * 32
     }
 }
