@@ -90,6 +90,9 @@ pub enum Error {
     /// `LARDER_ACCEL` has a value that means nothing.
     #[error("LARDER_ACCEL is {0:?}; it may be kvm or tcg")]
     Acceleration(String),
+    /// The firmware cannot read an MMC.
+    #[error("a machine with an MMC needs the image's UKI as well: its firmware has no driver for MMC")]
+    MmcWithoutKernel,
     /// The partition table of a virtual disk makes no sense.
     #[error("reading the partition table of {}", .path.display())]
     Gpt {

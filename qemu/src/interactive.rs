@@ -19,6 +19,8 @@ pub struct TryOptions {
     pub image: PathBuf,
     /// What it lies on.
     pub medium: BootMedium,
+    /// The image's UKI, which an MMC needs besides the image.
+    pub kernel: Option<PathBuf>,
     /// Number of NVMe disks.
     pub disks: usize,
     /// Size of each, in bytes.
@@ -39,6 +41,7 @@ impl TryOptions {
         Self {
             image: image.into(),
             medium: BootMedium::Usb,
+            kernel: None,
             disks: 3,
             disk_size: 4 << 30,
             memory_mib: 2048,
@@ -59,6 +62,9 @@ pub fn try_image(launcher: Arc<dyn Launcher>, options: &TryOptions, say: &mut dy
         .cpus(options.cpus);
     for (host, guest) in &options.forwards {
         builder = builder.forward(*host, *guest);
+    }
+    if let Some(kernel) = &options.kernel {
+        builder = builder.kernel(kernel);
     }
     if let Some(log) = &options.log {
         builder = builder.log_to(log);

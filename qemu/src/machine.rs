@@ -21,8 +21,9 @@ pub enum BootMedium {
     Usb,
     /// An NVMe disk: the quickest for the firmware to read.
     Nvme,
-    /// An SD card in an SDHCI slot. QEMU's eMMC cannot be plugged by users ("soldered on board"), but the guest's
-    /// drivers (sdhci-pci, mmc_block) and device names are the same.
+    /// An SD card in an SDHCI slot, in place of an eMMC: QEMU's cannot be plugged by users ("soldered on board"), but
+    /// the guest's drivers (sdhci-pci, mmc_block) and device names are the same. OVMF has no driver for it, so QEMU
+    /// hands the UKI over, see [`MachineBuilder::kernel`]; the boot loader is left out.
     Mmc,
 }
 
@@ -49,24 +50,24 @@ pub struct Forward {
 }
 
 /// What a machine consists of; see the methods.
-#[derive(Debug)]
 pub struct MachineBuilder {
     image: PathBuf,
     medium: BootMedium,
     medium_size: u64,
     disks: Vec<u64>,
     forwards: Vec<Forward>,
+    kernel: Option<PathBuf>,
     log: Option<PathBuf>,
     hardware: Hardware,
 }
 
 /// What QEMU's command line is made from, apart from disks.
-#[derive(Debug, Clone)]
 pub(crate) struct Hardware {
     pub(crate) memory_mib: u32,
     pub(crate) cpus: u32,
     pub(crate) tpm: bool,
     pub(crate) agent: bool,
+    pub(crate) kernel: bool,
     pub(crate) credentials: Vec<(String, String)>,
     pub(crate) kernel_arguments: Vec<String>,
 }
@@ -79,6 +80,13 @@ impl MachineBuilder {
     #[must_use]
     pub fn medium(mut self, medium: BootMedium) -> Self {
         self.medium = medium;
+        self
+    }
+
+    /// Lets the firmware start this UKI (or kernel) instead of what it finds on the boot medium.
+    #[must_use]
+    pub fn kernel(mut self, uki: impl Into<PathBuf>) -> Self {
+        self.kernel = Some(uki.into());
         self
     }
 
@@ -154,11 +162,18 @@ impl MachineBuilder {
 
     /// Makes the disks.
     pub fn build(mut self, launcher: Arc<dyn Launcher>) -> Result<Machine> {
+        if self.medium == BootMedium::Mmc && self.kernel.is_none() {
+            return Err(Error::MmcWithoutKernel);
+        }
         let keeper = Keeper::new()?;
         let folder = keeper.path();
         let boot = Disk::copy_of(&self.image, folder.join("boot.img"), "larder-boot".into(), self.medium_size)?;
         let disk = |(i, size)| Disk::create(folder.join(format!("disk{i}.img")), format!("larder-disk{i}"), size);
         let disks = self.disks.into_iter().enumerate().map(disk).collect::<Result<Vec<_>>>()?;
+        self.hardware.kernel = self.kernel.is_some();
+        if let Some(kernel) = self.kernel {
+            fs_err::copy(kernel, kernel_path(folder)).map_err(Error::file)?;
+        }
         copy_firmware_variables(launcher.as_ref(), folder)?;
         self.forwards.iter_mut().filter(|forward| forward.host == 0).try_for_each(|forward| {
             forward.host = free_port().map_err(Error::io("looking for a free port"))?;
@@ -202,12 +217,14 @@ impl Machine {
             medium_size: MachineBuilder::MEDIUM_SIZE,
             disks: Vec::new(),
             forwards: Vec::new(),
+            kernel: None,
             log: None,
             hardware: Hardware {
                 memory_mib: 2048,
                 cpus: 2,
                 tpm: true,
                 agent: false,
+                kernel: false,
                 credentials: Vec::new(),
                 kernel_arguments: Vec::new(),
             },
@@ -250,13 +267,22 @@ impl Machine {
     }
 }
 
+// Without the credentials, which may be secrets.
+impl fmt::Debug for MachineBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MachineBuilder").field("image", &self.image).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Machine")
-            .field("folder", &self.folder())
-            .field("hardware", &self.hardware)
-            .finish_non_exhaustive()
+        f.debug_struct("Machine").field("folder", &self.folder()).finish_non_exhaustive()
     }
+}
+
+/// The copy of a kernel that is started without a boot loader.
+pub(crate) fn kernel_path(folder: &Path) -> PathBuf {
+    folder.join("kernel.efi")
 }
 
 /// The template lies where the firmware does, perhaps in a tools tree; so `cp` runs there, too.

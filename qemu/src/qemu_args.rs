@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::guest::{self, Guest};
-use crate::machine::{BootMedium, Machine};
+use crate::machine::{BootMedium, Machine, kernel_path};
 use crate::vm::Attendance;
 use crate::{Acceleration, Disk, Error, Result, tpm};
 
@@ -80,6 +80,13 @@ impl Args {
         let vars = escaped(&machine.folder().join("vars.fd"));
         self.add("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"));
         self.add("-drive", format!("if=pflash,format=raw,unit=1,file={vars}"));
+        // An unreadable boot medium is to be known at once, not after minutes of asking the network.
+        for version in [4, 6] {
+            self.add("-fw_cfg", format!("name=opt/org.tianocore/IPv{version}PXESupport,string=n"));
+        }
+        if machine.hardware.kernel {
+            self.add("-kernel", kernel_path(machine.folder()).display().to_string());
+        }
     }
 
     fn console(&mut self, attendance: Attendance, log: &Path) {
@@ -199,6 +206,8 @@ mod tests {
         -no-user-config
         -drive if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd
         -drive if=pflash,format=raw,unit=1,file=FOLDER/vars.fd
+        -fw_cfg name=opt/org.tianocore/IPv4PXESupport,string=n
+        -fw_cfg name=opt/org.tianocore/IPv6PXESupport,string=n
         -chardev file,id=console,path=FOLDER/console.log,append=on
         -serial chardev:console
         -chardev socket,id=qmp,server=on,wait=off,path=FOLDER/qmp.sock
@@ -226,7 +235,9 @@ mod tests {
 
     #[test]
     fn a_person_has_the_console_and_a_log() {
-        let machine = machine(|builder| builder.medium(BootMedium::Mmc).tpm(false));
+        let machine = machine(|builder| {
+            builder.medium(BootMedium::Mmc).kernel(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).tpm(false)
+        });
         let shown = shown(&machine, Attendance::Terminal);
         assert!(shown.contains("stdio,id=console,mux=on,signal=off,logfile=FOLDER/console.log"), "{shown}");
         assert!(shown.contains("sd-card,id=boot"), "{shown}");
