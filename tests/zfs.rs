@@ -130,13 +130,21 @@ struct Scrub {
 fn scrub(vm: &mut TestVm) -> Result<Scrub> {
     vm.check_within("zpool scrub -w tank", LONG)?;
     let status = vm.check("zpool status tank")?;
-    let words: Vec<_> = status.split_whitespace().collect();
-    let after = |word: &str| {
-        let at = words.iter().position(|other| *other == word)?;
-        words.get(at + 1).map(ToString::to_string)
-    };
-    let found = after("repaired").zip(after("with")).with_context(|| format!("no result of a scrub in:\n{status}"))?;
-    Ok(Scrub { repaired: found.0, errors: found.1 })
+    parse_scan(&status).with_context(|| format!("no result of a scrub in:\n{status}"))
+}
+
+fn parse_scan(status: &str) -> Option<Scrub> {
+    let line = status.lines().find_map(|line| line.trim().strip_prefix("scan: scrub repaired "))?;
+    let (repaired, rest) = line.split_once(" in ")?;
+    let errors = rest.split_once(" with ")?.1.split(' ').next()?;
+    Some(Scrub { repaired: repaired.into(), errors: errors.into() })
+}
+
+#[test]
+fn advice_in_the_status_is_not_taken_for_the_result_of_a_scrub() {
+    let status = "action: Determine if the device needs to be replaced, and replace the device with 'zpool replace'.\n  \
+                  scan: scrub repaired 31.9M in 00:00:03 with 0 errors on Sun Nov 22 19:38:00 2026\n";
+    assert_eq!(parse_scan(status), Some(Scrub { repaired: "31.9M".into(), errors: "0".into() }));
 }
 
 /// The last column of a disk's line: `NAME STATE READ WRITE CKSUM`.
