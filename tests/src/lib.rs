@@ -1,1 +1,19 @@
-//! Tests.
+//! What the end-to-end stories beside this folder share: an image built by the real program, and VMs that boot it.
+//!
+//! | environment | |
+//! |---|---|
+//! | `LARDER_TEST_IMAGE` | tests this image instead of building the profile `qemu` |
+//! | `LARDER_TEST_TOOLS=host` | takes QEMU and swtpm from `PATH` instead of larder's tools tree |
+//! | `LARDER_ACCEL`, `LARDER_KEEP` | see `larder-qemu` |
+//!
+//! Every VM's console is logged to `target/vm-logs/STORY.log`.
+
+mod build;
+mod slots;
+mod story;
+mod verity;
+
+pub use build::{image, larder};
+pub use slots::Slot;
+pub use story::{BOOT, SharedVm, Story, TestVm};
+pub use verity::VerityTree;

@@ -18,6 +18,8 @@ pub(super) fn run(common: &Common, verb: ToolsVerb) -> anyhow::Result<ExitCode> 
         ToolsVerb::List => list(common),
         ToolsVerb::Run { tree, bind, network, limits, argv } => {
             namespace::enter()?;
+            // Whoever starts a VM this way, a test say, may be killed. After `enter`: a change of ids clears it (prctl(2)).
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
             let session = common.session(Limits::from(&limits))?;
             run_program(&session, &tree, &bind, network, argv)
         }
