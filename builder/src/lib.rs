@@ -4,6 +4,7 @@
 //! initrd → erofs, verity, UKI → disk image. Each stage is keyed by the hash of its inputs.
 
 pub mod archive;
+pub mod build;
 pub mod cli;
 pub mod deb;
 pub mod fetch;

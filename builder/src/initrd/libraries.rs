@@ -25,14 +25,17 @@ impl<'a> LibrarySearch<'a> {
     /// The libraries that `path` needs, directly or not, that were not given out before.
     pub(super) fn closure(&mut self, path: &Path) -> anyhow::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
+        // A library may rely on its program having loaded a further one from the program's own search path.
+        let mut search_path = Vec::new();
         let mut queue = vec![resolve(self.root, path)?];
         while let Some(path) = queue.pop() {
             let data = fs_err::read(self.root.join(&path))?;
             let Some(needs) = needs(&data).with_context(|| format!("reading the ELF file /{}", path.display()))? else {
                 continue;
             };
+            search_path.extend(needs.search_path);
             for name in &needs.libraries {
-                let library = self.find(name, &needs.search_path).with_context(|| format!("/{} needs it", path.display()))?;
+                let library = self.find(name, &search_path).with_context(|| format!("/{} needs it", path.display()))?;
                 if self.visited.insert(library.clone()) {
                     queue.push(resolve(self.root, &library)?);
                     found.push(library);

@@ -1,0 +1,103 @@
+//! The `firstboot` program for the image: a static binary, compiled from the sources that larder
+//! itself was compiled from.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use crate::hash::{Hash, KeyBuilder};
+use crate::report::Mistake;
+use crate::session::Session;
+use crate::store::Bucket;
+
+/// Static, so that the program depends on nothing in the image.
+const TARGET: &str = "x86_64-unknown-linux-musl";
+/// Raise when the same sources give another program.
+const REVISION: u32 = 1;
+
+/// A layer of the root that holds `usr/bin/firstboot`.
+pub(super) fn program(session: &Session) -> anyhow::Result<PathBuf> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the sources have no top folder")?;
+    if !sources.join("firstboot/Cargo.toml").is_file() {
+        return Err(Mistake::new(format!("{}: the sources of `firstboot` are gone", sources.display()))
+            .hint("run larder from a checkout of its repository: cargo run --release -- build ...")
+            .into());
+    }
+    session.store.entry(Bucket::Firstboot, &sources_key(sources)?, |into| {
+        let binary = session.progress.step("firstboot", || compile(sources, &session.store.folder().join("cargo")))?;
+        fs_err::create_dir_all(into.join("usr/bin"))?;
+        fs_err::copy(binary, into.join("usr/bin/firstboot"))?;
+        Ok(())
+    })
+}
+
+/// Digest of all files that the program is compiled from.
+fn sources_key(sources: &Path) -> anyhow::Result<Hash> {
+    let mut key = KeyBuilder::new("firstboot", REVISION);
+    for name in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
+        key.field(name, fs_err::read(sources.join(name))?);
+    }
+    for entry in walkdir::WalkDir::new(sources.join("firstboot")).sort_by_file_name() {
+        let entry = entry?;
+        if entry.file_type().is_file() {
+            let path = entry.path().strip_prefix(sources)?;
+            key.field(&path.to_string_lossy(), fs_err::read(entry.path())?);
+        }
+    }
+    Ok(key.finish())
+}
+
+fn compile(sources: &Path, target_folder: &Path) -> anyhow::Result<PathBuf> {
+    ensure_target(sources)?;
+    // No path of this machine may reach the image.
+    let remap = [(sources, "/larder"), (&cargo_home()?, "/cargo")].map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    let output = cargo(sources)
+        .args(["build", "--locked", "--profile", "appliance", "--target", TARGET, "--package", "firstboot", "--bin", "firstboot"])
+        .arg("--target-dir")
+        .arg(target_folder)
+        .env("CARGO_ENCODED_RUSTFLAGS", remap.join("\u{1f}"))
+        .output()
+        .context("starting cargo")?;
+    if !output.status.success() {
+        anyhow::bail!("compiling firstboot for {TARGET} failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+    }
+    Ok(target_folder.join(TARGET).join("appliance/firstboot"))
+}
+
+fn ensure_target(sources: &Path) -> anyhow::Result<()> {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .current_dir(sources)
+        .output()
+        .map_err(|error| Mistake::new("`rustc` cannot be run").because(error).hint("install Rust: https://rustup.rs"))?;
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if output.status.success() && folder.is_dir() {
+        return Ok(());
+    }
+    let added = Command::new("rustup").args(["target", "add", TARGET]).current_dir(sources).output();
+    if added.is_ok_and(|output| output.status.success()) {
+        return Ok(());
+    }
+    Err(Mistake::new(format!("Rust's standard library for {TARGET} is missing, and rustup could not add it"))
+        .hint(format!("run `rustup target add {TARGET}`"))
+        .into())
+}
+
+fn cargo(sources: &Path) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What the outer cargo set for larder itself is not for this build.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_PROFILE_") || ["RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"].contains(&&*name) {
+            command.env_remove(&*name);
+        }
+    }
+    command.current_dir(sources);
+    command
+}
+
+fn cargo_home() -> anyhow::Result<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home).context("neither CARGO_HOME nor HOME is set")
+}

@@ -1,0 +1,199 @@
+//! From the finished root tree to the output folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use firstboot::verity::{RootHash, Tree};
+use uuid::Uuid;
+
+use super::kernel::KernelStage;
+use super::{Built, EPOCH, Layered, Stages};
+use crate::hash::KeyBuilder;
+use crate::image::compress;
+use crate::image::disk;
+use crate::image::output::{Artifact, Input, Manifest, Output, Package, SCHEMA};
+use crate::namespace::OverlayMount;
+use crate::profile::Profile;
+use crate::session::Session;
+use crate::store::Bucket;
+use crate::tools::ToolsTree;
+use crate::{initrd, overlay};
+
+/// Raise one of these when its stage gives another result from the same inputs.
+const ROOT_REVISION: u32 = 1;
+const INITRD_REVISION: u32 = 1;
+const UKI_REVISION: u32 = 1;
+
+/// systemd-boot's own settings (loader.conf(5)).
+const LOADER_CONF: &str = "# The newest system that still has tries left starts by itself; hold a key for the menu.\n\
+    timeout 0\n\
+    editor no\n";
+
+/// systemd-boot in the tools tree `image`.
+pub(super) const BOOT_LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+
+/// What an image is made from.
+#[derive(Debug)]
+pub(super) struct Inputs<'a> {
+    pub(super) session: &'a Session,
+    pub(super) profile: &'a Profile,
+    pub(super) tools: &'a ToolsTree,
+    pub(super) root: &'a Layered,
+    pub(super) kernel: &'a KernelStage,
+    pub(super) initrd: &'a overlay::Plan,
+}
+
+/// Files in the store from which the image is put together.
+#[derive(Debug)]
+pub(super) struct Parts {
+    root: PathBuf,
+    verity: PathBuf,
+    root_hash: RootHash,
+    uki: PathBuf,
+    inputs: Vec<Input>,
+}
+
+/// Root file system, hash tree, initrd and UKI.
+pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
+    let store = &inputs.session.store;
+    let merged = MergedRoot::default();
+    let root_key = KeyBuilder::new("erofs", ROOT_REVISION).hash("root", &inputs.root.key).hash("tools", &inputs.tools.key).finish();
+    let initrd_key = KeyBuilder::new("initrd", INITRD_REVISION)
+        .hash("root", &inputs.root.key)
+        .hash("kernel", &inputs.kernel.key)
+        .hash("overlay", &inputs.initrd.key())
+        .finish();
+    let root = store.entry(Bucket::Images, &root_key, |into| write_root(inputs, merged.path(inputs)?, into))?;
+    let initrd = store.entry(Bucket::Initrd, &initrd_key, |into| write_initrd(inputs, merged.path(inputs)?, into))?;
+    let root_hash: RootHash = fs_err::read_to_string(root.join("root.hash"))?.trim().parse()?;
+
+    let command_line = inputs.profile.kernel.command_line.join(" ") + &format!(" roothash={root_hash}");
+    let uki_key = KeyBuilder::new("uki", UKI_REVISION)
+        .hash("initrd", &initrd_key)
+        .hash("kernel", &inputs.kernel.key)
+        .hash("tools", &inputs.tools.key)
+        .field("command-line", &command_line)
+        .finish();
+    let uki = store.entry(Bucket::Images, &uki_key, |into| {
+        let release = merged.path(inputs)?.join("usr/lib/os-release");
+        inputs.session.progress.step("UKI", || write_uki(inputs, &initrd.join("initrd"), &release, &command_line, into))
+    })?;
+    let stages = [("root", root_key), ("initrd", initrd_key), ("uki", uki_key), ("kernel", inputs.kernel.key), ("tools", inputs.tools.key)];
+    Ok(Parts {
+        verity: root.join("root.verity"),
+        root: root.join("root.erofs"),
+        root_hash,
+        uki: uki.join("uki.efi"),
+        inputs: stages.map(|(name, key)| Input { name: name.to_owned(), key }).to_vec(),
+    })
+}
+
+/// The finished root, mounted when the first stage wants to read it, for as long as stages run.
+#[derive(Debug, Default)]
+struct MergedRoot {
+    mount: std::cell::OnceCell<(crate::store::Scratch, OverlayMount)>,
+}
+
+impl MergedRoot {
+    fn path(&self, inputs: &Inputs<'_>) -> anyhow::Result<&Path> {
+        if self.mount.get().is_none() {
+            let scratch = inputs.session.store.scratch("merged")?;
+            let mount = OverlayMount::new(&inputs.root.folders, None, scratch.path())?;
+            // Set once: the cell was empty a line ago and is not shared between threads.
+            let _ = self.mount.set((scratch, mount));
+        }
+        self.mount.get().map(|(_, mount)| mount.path()).context("the merged root is not mounted")
+    }
+}
+
+/// `root.erofs`, `root.verity` and `root.hash`.
+fn write_root(inputs: &Inputs<'_>, merged: &Path, into: &Path) -> anyhow::Result<()> {
+    let image = into.join("root.erofs");
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, inputs.root.key.as_bytes());
+    let sandbox = inputs.tools.sandbox_with(into).bind(merged, Path::new("/root-tree"));
+    let workers = std::thread::available_parallelism()?;
+    inputs.session.progress.step("erofs", || {
+        sandbox
+            .command("mkfs.erofs")
+            .args(["--quiet", "--all-time", &format!("-T{EPOCH}"), &format!("-U{id}"), &format!("--workers={workers}")])
+            .arg(&image)
+            .arg("/root-tree")
+            .run()
+    })?;
+    let data = fs_err::File::open(&image)?;
+    let tree = fs_err::OpenOptions::new().read(true).write(true).create_new(true).open(into.join("root.verity"))?;
+    let root_hash = inputs.session.progress.step("verity", || Ok(Tree::write(data.file(), tree.file(), id)?))?;
+    fs_err::write(into.join("root.hash"), format!("{root_hash}\n"))?;
+    Ok(())
+}
+
+fn write_initrd(inputs: &Inputs<'_>, merged: &Path, into: &Path) -> anyhow::Result<()> {
+    let scratch = inputs.session.store.scratch("initrd")?;
+    inputs.initrd.write(scratch.path())?;
+    inputs.session.progress.step("initrd", || initrd::assemble(merged, &[&inputs.kernel.initrd, scratch.path()], &into.join("initrd")))
+}
+
+fn write_uki(inputs: &Inputs<'_>, initrd: &Path, release: &Path, command_line: &str, into: &Path) -> anyhow::Result<()> {
+    let out = into.join("uki.efi");
+    let sandbox = inputs
+        .tools
+        .sandbox_with(into)
+        .bind(&inputs.kernel.vmlinuz, Path::new("/input/linux"))
+        .bind(initrd, Path::new("/input/initrd"))
+        .bind(release, Path::new("/input/os-release"))
+        .env("SOURCE_DATE_EPOCH", EPOCH.to_string());
+    sandbox
+        .command("ukify")
+        .args(["build", "--linux=/input/linux", "--initrd=/input/initrd", "--os-release=@/input/os-release"])
+        .arg(format!("--uname={}", inputs.kernel.version))
+        .arg(format!("--cmdline={command_line}"))
+        .arg(format!("--stub={STUB}"))
+        .arg(format!("--output={}", out.display()))
+        .run()?;
+    Ok(())
+}
+
+/// Assembles the disk image at `path`.
+pub(super) fn assemble(session: &Session, stages: &Stages, path: &Path) -> anyhow::Result<()> {
+    let parts = disk::Parts {
+        version: &stages.version,
+        root_erofs: &stages.parts.root,
+        root_verity: &stages.parts.verity,
+        root_hash: stages.parts.root_hash,
+        uki: &stages.parts.uki,
+        boot_loader: &stages.boot_loader,
+        loader_conf: LOADER_CONF,
+    };
+    session.progress.step("Image", || disk::assemble(&parts, path))
+}
+
+/// Assembles the image and fills the output folder.
+pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Built> {
+    let output = Output::begin(out, &stages.profile, &stages.version)?;
+    let name = output.file_name(Artifact::Image);
+    let image = output.path(Artifact::Image);
+    assemble(session, stages, &image)?;
+    compress::compress(&image, &output.path(Artifact::CompressedImage), &session.progress)?;
+    let parts = &stages.parts;
+    for (artifact, source) in [(Artifact::Uki, &parts.uki), (Artifact::Root, &parts.root), (Artifact::Verity, &parts.verity)] {
+        output.copy(artifact, source)?;
+    }
+    let packages = stages.lock.packages.iter().map(|package| Package {
+        name: package.name.clone(),
+        version: package.version.clone(),
+        architecture: package.architecture.clone(),
+        sha256: package.sha256,
+    });
+    let manifest = Manifest {
+        schema: SCHEMA,
+        profile: stages.profile.clone(),
+        version: stages.version.clone(),
+        root_hash: parts.root_hash,
+        packages: packages.collect(),
+        files: Vec::new(),
+        inputs: parts.inputs.clone(),
+    };
+    let manifest = session.progress.step("Publishing", || output.publish(manifest))?;
+    Ok(Built { image: out.join(name), manifest })
+}

@@ -1,0 +1,128 @@
+//! The pipeline: from a profile to an output folder. Each stage is an entry of the store, keyed by
+//! the hash of what went in, so a stage whose inputs did not change is not run again.
+//!
+//! ```text
+//! lock ─ fetch ─ unpack ─┬─ compose ─ configure ─┬─ finish ─┬─ erofs ─ verity ─┐
+//!                        └─ modules, ZFS ────────┤          └─ initrd ─────────┴─ UKI ─ image
+//!                     firstboot, overlays ───────┘
+//! ```
+
+mod appliance;
+mod image;
+mod kernel;
+mod root;
+
+use std::path::{Path, PathBuf};
+
+use crate::deb::Ownership;
+use crate::image::output::Manifest;
+use crate::image::version::Version;
+use crate::lock::Lock;
+use crate::profile::Profile;
+use crate::session::Session;
+use crate::tools::Tools;
+use crate::{namespace, overlay};
+
+/// The time of every file in an image, and what build scripts believe is now: the release of trixie,
+/// 2025-08-09. A constant, so that an unchanged file stays the same block in the next image; when an
+/// image was made is in its manifest.
+pub const EPOCH: i64 = 1_754_697_600;
+
+/// What a build is asked for besides the profile.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Version of the image; the date of the lock when there is none.
+    pub version: Option<Version>,
+    /// The output folder.
+    pub out: PathBuf,
+}
+
+/// A finished build.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The disk image.
+    pub image: PathBuf,
+    /// What is in the output folder.
+    pub manifest: Manifest,
+}
+
+/// Enters the namespace in which images are made; first thing in the process, while it has one thread.
+pub fn enter_namespace() -> anyhow::Result<()> {
+    namespace::enter()
+}
+
+/// Builds the image of `profile` and fills the output folder. The process must be in its namespace
+/// ([`enter_namespace`]).
+pub fn build(session: &Session, profile: &Profile, options: &Options) -> anyhow::Result<Built> {
+    let stages = Stages::run(session, profile, options.version.clone())?;
+    image::publish(session, &stages, &options.out)
+}
+
+/// Builds the disk image alone, at `path`.
+pub fn build_disk(session: &Session, profile: &Profile, version: Option<Version>, path: &Path) -> anyhow::Result<()> {
+    let stages = Stages::run(session, profile, version)?;
+    image::assemble(session, &stages, path)
+}
+
+/// Everything that an image is put together from.
+#[derive(Debug)]
+struct Stages {
+    profile: String,
+    version: Version,
+    lock: Lock,
+    boot_loader: PathBuf,
+    parts: image::Parts,
+}
+
+impl Stages {
+    fn run(session: &Session, profile: &Profile, version: Option<Version>) -> anyhow::Result<Self> {
+        let tools = Tools::load(&session.project, "image")?.prepare(session)?;
+        let zfs_tools = Tools::load(&session.project, "zfs")?.prepare(session)?;
+        let (lock, packages) = session.unpacked(&profile.lockable(&session.project), Ownership::Keep)?;
+        let version = version.map_or_else(|| default_version(&lock), Ok)?;
+        let plans = Plans::read(session, profile, &version)?;
+
+        // The long ones side by side: compiling ZFS leaves a core to dpkg's scripts now and then.
+        let (configured, (kernel, program)) = rayon::join(
+            || root::configured(session, profile, &lock, &packages),
+            || (kernel::prepare(session, profile, &lock, &packages, &tools, &zfs_tools), appliance::program(session)),
+        );
+        let (configured, kernel, program) = (configured?, kernel?, program?);
+        let root = root::finished(session, &configured, &plans.root, &kernel, &program)?;
+        let inputs = image::Inputs { session, profile, tools: &tools, root: &root, kernel: &kernel, initrd: &plans.initrd };
+        let parts = image::parts(&inputs)?;
+        Ok(Self { profile: profile.name.clone(), version, lock, boot_loader: tools.root.join(image::BOOT_LOADER), parts })
+    }
+}
+
+/// The overlays of the root and of the initrd.
+struct Plans {
+    root: overlay::Plan,
+    initrd: overlay::Plan,
+}
+
+impl Plans {
+    fn read(session: &Session, profile: &Profile, version: &Version) -> anyhow::Result<Self> {
+        let mut variables = profile.variables.clone();
+        for (name, value) in [("profile", profile.name.as_str()), ("version", version.as_str())] {
+            variables.insert(name.to_owned(), toml::Value::from(value));
+        }
+        let folder = session.project.overlays();
+        Ok(Self {
+            root: overlay::plan(&folder, &profile.overlays, &variables)?,
+            initrd: overlay::plan(&folder, &["initrd".to_owned()].into(), &variables)?,
+        })
+    }
+}
+
+/// Newer locks give higher versions: the date of the newest signed index.
+fn default_version(lock: &Lock) -> anyhow::Result<Version> {
+    Ok(lock.snapshot.strftime("%Y%m%d.%H%M").to_string().parse()?)
+}
+
+/// Folders of a root tree, topmost first, and the key of what they show together.
+#[derive(Debug, Clone)]
+struct Layered {
+    folders: Vec<PathBuf>,
+    key: crate::hash::Hash,
+}
