@@ -128,8 +128,7 @@ impl KeyBuilder {
     /// Starts a key for the named stage; raise `revision` when the stage's code changes its output.
     pub fn new(stage: &str, revision: u32) -> Self {
         let mut key = Self(Hasher::default());
-        key.field("stage", stage)
-            .field("revision", revision.to_string());
+        key.field("stage", stage).field("revision", revision.to_string());
         key
     }
 
@@ -160,10 +159,7 @@ mod tests {
     #[test]
     fn digests_match_the_standard_and_round_trip_as_text() {
         let hash = Hash::of("abc");
-        assert_eq!(
-            hash.to_string(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(hash.to_string().parse::<Hash>().unwrap(), hash);
         assert!("ba78".parse::<Hash>().is_err());
     }

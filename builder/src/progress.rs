@@ -16,18 +16,12 @@ pub struct Progress {
 impl Progress {
     /// Draws on stderr; indicatif hides bars by itself when stderr is no terminal.
     pub fn stderr() -> Self {
-        Self {
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()),
-            quiet: false,
-        }
+        Self { bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr()), quiet: false }
     }
 
     /// Says nothing (tests, `--quiet`).
     pub fn silent() -> Self {
-        Self {
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),
-            quiet: true,
-        }
+        Self { bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()), quiet: true }
     }
 
     /// Prints one line above the bars.
@@ -39,28 +33,16 @@ impl Progress {
 
     /// A bar that counts bytes.
     pub fn bytes(&self, what: &str, total: u64) -> ProgressBar {
-        self.bar(
-            what,
-            total,
-            "{prefix:>12} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta} {wide_msg}",
-        )
+        self.bar(what, total, "{prefix:>12} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta} {wide_msg}")
     }
 
     /// A bar that counts things.
     pub fn items(&self, what: &str, total: u64) -> ProgressBar {
-        self.bar(
-            what,
-            total,
-            "{prefix:>12} [{bar:30}] {pos}/{len} {wide_msg}",
-        )
+        self.bar(what, total, "{prefix:>12} [{bar:30}] {pos}/{len} {wide_msg}")
     }
 
     /// Runs a step: a spinner while it lasts, then one line with its duration.
-    pub fn step<T>(
-        &self,
-        what: &str,
-        run: impl FnOnce() -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
+    pub fn step<T>(&self, what: &str, run: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         let bar = self.bar(what, 0, "{prefix:>12} {spinner} {elapsed}");
         bar.enable_steady_tick(Duration::from_millis(120));
         let start = Instant::now();
@@ -73,11 +55,8 @@ impl Progress {
     }
 
     fn bar(&self, what: &str, total: u64, template: &str) -> ProgressBar {
-        let style =
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::new(total)
-            .with_style(style.progress_chars("=> "))
-            .with_prefix(what.to_owned());
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_prefix(what.to_owned());
         self.bars.add(bar)
     }
 }

@@ -17,11 +17,7 @@ pub struct Mistake {
 impl Mistake {
     /// Says what is wrong and where: `profiles/nas.toml:7: unknown key …`.
     pub fn new(what: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            next: None,
-            source: None,
-        }
+        Self { what: what.into(), next: None, source: None }
     }
 
     /// Adds what to do next, as an instruction.
@@ -63,9 +59,7 @@ pub fn render(error: &anyhow::Error) -> String {
         }
         last = line;
     }
-    let hints = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<Mistake>()?.next.as_deref());
+    let hints = error.chain().filter_map(|cause| cause.downcast_ref::<Mistake>()?.next.as_deref());
     for hint in hints.chain(disk_full_hint(error)) {
         text.push_str(&format!("\nhint: {hint}\n"));
     }
@@ -74,18 +68,14 @@ pub fn render(error: &anyhow::Error) -> String {
 
 /// 1 when the person can mend it, 2 when it is our fault.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let mendable =
-        disk_full_hint(error).is_some() || error.chain().any(|cause| cause.is::<Mistake>());
+    let mendable = disk_full_hint(error).is_some() || error.chain().any(|cause| cause.is::<Mistake>());
     ExitCode::from(if mendable { 1 } else { 2 })
 }
 
 fn disk_full_hint(error: &anyhow::Error) -> Option<&'static str> {
     let full = error.chain().any(|cause| {
         cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
-            matches!(
-                error.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-            )
+            matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
         })
     });
     full.then_some("the disk is full: free some room (`larder cache size`, `larder cache prune`) or set LARDER_CACHE_DIR to another disk")
@@ -98,10 +88,8 @@ mod tests {
 
     #[test]
     fn an_error_says_what_why_and_what_to_do_next() {
-        let error = anyhow::Error::new(
-            Mistake::new("profile `nas` does not exist").hint("run `larder profiles`"),
-        )
-        .context("resolving packages");
+        let error = anyhow::Error::new(Mistake::new("profile `nas` does not exist").hint("run `larder profiles`"))
+            .context("resolving packages");
         insta::assert_snapshot!(render(&error), @r"
         error: resolving packages
           caused by: profile `nas` does not exist

@@ -64,7 +64,8 @@ impl Session {
             archive.mirror = mirror(archive);
         }
         let keys = self.project.profiles().join("archives");
-        let universe = Universe::load(&request, &keys, Timestamp::now(), &Source { session: self, archives: &request.archives })?;
+        let universe =
+            Universe::load(&request, &keys, Timestamp::now(), &Source { session: self, archives: &request.archives })?;
         lock::resolve(&request, &universe)
     }
 
@@ -120,18 +121,27 @@ impl Session {
     }
 
     fn fetch(&self, lock: &Lock, lockable: &Lockable<'_>) -> anyhow::Result<Fetched> {
-        let have: Vec<_> = lock.packages.iter().map(|package| self.store.blob_of_size(&package.sha256, package.size)).collect();
-        let missing: Vec<_> = lock.packages.iter().zip(&have).filter(|(_, path)| path.is_none()).map(|(package, _)| package).collect();
+        let have: Vec<_> =
+            lock.packages.iter().map(|package| self.store.blob_of_size(&package.sha256, package.size)).collect();
+        let missing: Vec<_> =
+            lock.packages.iter().zip(&have).filter(|(_, path)| path.is_none()).map(|(package, _)| package).collect();
         if missing.is_empty() {
             return Ok(Fetched::All(have.into_iter().flatten().collect()));
         }
         if self.limits.offline {
-            return Err(Mistake::new(format!("{} packages are not in the cache, and --offline forbids to fetch them", missing.len()))
-                .hint("run the same command once without --offline")
-                .into());
+            return Err(Mistake::new(format!(
+                "{} packages are not in the cache, and --offline forbids to fetch them",
+                missing.len()
+            ))
+            .hint("run the same command once without --offline")
+            .into());
         }
-        let archives: BTreeMap<_, _> = lockable.request.archives.iter().map(|archive| (archive.name.as_str(), archive)).collect();
-        let downloads = missing.iter().map(|package| download(package, &archives, lock.snapshot)).collect::<anyhow::Result<Vec<_>>>()?;
+        let archives: BTreeMap<_, _> =
+            lockable.request.archives.iter().map(|archive| (archive.name.as_str(), archive)).collect();
+        let downloads = missing
+            .iter()
+            .map(|package| download(package, &archives, lock.snapshot))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let mut gone = Vec::new();
         for (package, result) in missing.iter().zip(self.fetcher.to_store(&self.store, &downloads)) {
             match result {
@@ -147,7 +157,11 @@ impl Session {
     }
 
     /// The lock's packages, fetched and unpacked.
-    pub fn unpacked(&self, lockable: &Lockable<'_>, ownership: Ownership) -> anyhow::Result<(Lock, Vec<UnpackedPackage>)> {
+    pub fn unpacked(
+        &self,
+        lockable: &Lockable<'_>,
+        ownership: Ownership,
+    ) -> anyhow::Result<(Lock, Vec<UnpackedPackage>)> {
         let (lock, debs) = self.locked_packages(lockable)?;
         let debs: Vec<_> = lock.packages.iter().map(|package| package.sha256).zip(debs).collect();
         let folders = deb::unpack_all(&self.store, &debs, ownership, &self.progress)?;
@@ -166,9 +180,15 @@ enum Fetched {
     Gone(Vec<String>),
 }
 
-fn download(package: &LockedPackage, archives: &BTreeMap<&str, &Archive>, snapshot: Timestamp) -> anyhow::Result<Download> {
+fn download(
+    package: &LockedPackage,
+    archives: &BTreeMap<&str, &Archive>,
+    snapshot: Timestamp,
+) -> anyhow::Result<Download> {
     let (name, path) = package.location();
-    let archive = archives.get(name).with_context(|| format!("the lock names archive `{name}`, which the profile does not have"))?;
+    let archive = archives
+        .get(name)
+        .with_context(|| format!("the lock names archive `{name}`, which the profile does not have"))?;
     let dated = archive.snapshot.as_ref().map(|address| {
         // The snapshot archive's form of a time; it serves the state at or before it.
         address.replace("{timestamp}", &snapshot.strftime("%Y%m%dT%H%M%SZ").to_string())
@@ -205,7 +225,9 @@ impl archive::Fetch for Source<'_> {
         let Session { store, fetcher, limits, .. } = self.session;
         if limits.offline {
             return store.release(cache_name)?.ok_or_else(|| {
-                Mistake::new(format!("{url} was never fetched, and --offline forbids to do it now")).hint("run `larder lock` once without --offline").into()
+                Mistake::new(format!("{url} was never fetched, and --offline forbids to do it now"))
+                    .hint("run `larder lock` once without --offline")
+                    .into()
             });
         }
         // 16 MiB: trixie's has 140 KiB; a larger one is no InRelease.

@@ -27,7 +27,8 @@ const REVISION: u32 = 2;
 
 /// Debian's merged /usr, which base-files brings and tools trees do without; programs name their
 /// loader as /lib64/ld-linux-x86-64.so.2.
-const USR_MERGE: [(&str, &str); 4] = [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")];
+const USR_MERGE: [(&str, &str); 4] =
+    [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")];
 
 /// `profiles/tools/NAME.toml`
 #[derive(Debug, Deserialize)]

@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn a_boot_without_state_is_not_kept() {
         let root = healthy();
-        std::fs::write(root.path().join("proc/self/mountinfo"), "29 1 254:0 / / ro - erofs /dev/mapper/root ro\n").unwrap();
+        std::fs::write(root.path().join("proc/self/mountinfo"), "29 1 254:0 / / ro - erofs /dev/mapper/root ro\n")
+            .unwrap();
         assert_eq!(ids(&root), ["state-not-mounted"]);
     }
 }

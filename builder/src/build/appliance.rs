@@ -51,16 +51,31 @@ fn sources_key(sources: &Path) -> anyhow::Result<Hash> {
 fn compile(sources: &Path, target_folder: &Path) -> anyhow::Result<PathBuf> {
     ensure_target(sources)?;
     // No path of this machine may reach the image.
-    let remap = [(sources, "/larder"), (&cargo_home()?, "/cargo")].map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    let remap = [(sources, "/larder"), (&cargo_home()?, "/cargo")]
+        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
     let output = cargo(sources)
-        .args(["build", "--locked", "--profile", "appliance", "--target", TARGET, "--package", "firstboot", "--bin", "firstboot"])
+        .args([
+            "build",
+            "--locked",
+            "--profile",
+            "appliance",
+            "--target",
+            TARGET,
+            "--package",
+            "firstboot",
+            "--bin",
+            "firstboot",
+        ])
         .arg("--target-dir")
         .arg(target_folder)
         .env("CARGO_ENCODED_RUSTFLAGS", remap.join("\u{1f}"))
         .output()
         .context("starting cargo")?;
     if !output.status.success() {
-        anyhow::bail!("compiling firstboot for {TARGET} failed:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        anyhow::bail!(
+            "compiling firstboot for {TARGET} failed:\n{}",
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
     }
     Ok(target_folder.join(TARGET).join("appliance/firstboot"))
 }
@@ -70,7 +85,9 @@ fn ensure_target(sources: &Path) -> anyhow::Result<()> {
         .args(["--print", "target-libdir", "--target", TARGET])
         .current_dir(sources)
         .output()
-        .map_err(|error| Mistake::new("`rustc` cannot be run").because(error).hint("install Rust: https://rustup.rs"))?;
+        .map_err(|error| {
+            Mistake::new("`rustc` cannot be run").because(error).hint("install Rust: https://rustup.rs")
+        })?;
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     if output.status.success() && folder.is_dir() {
         return Ok(());
@@ -89,7 +106,10 @@ fn cargo(sources: &Path) -> Command {
     // What the outer cargo set for larder itself is not for this build.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_PROFILE_") || ["RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"].contains(&&*name) {
+        if name.starts_with("CARGO_PKG_")
+            || name.starts_with("CARGO_PROFILE_")
+            || ["RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"].contains(&&*name)
+        {
             command.env_remove(&*name);
         }
     }

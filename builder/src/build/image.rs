@@ -58,7 +58,10 @@ pub(super) struct Parts {
 pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
     let store = &inputs.session.store;
     let merged = MergedRoot::default();
-    let root_key = KeyBuilder::new("erofs", ROOT_REVISION).hash("root", &inputs.root.key).hash("tools", &inputs.tools.key).finish();
+    let root_key = KeyBuilder::new("erofs", ROOT_REVISION)
+        .hash("root", &inputs.root.key)
+        .hash("tools", &inputs.tools.key)
+        .finish();
     let initrd_key = KeyBuilder::new("initrd", INITRD_REVISION)
         .hash("root", &inputs.root.key)
         .hash("kernel", &inputs.kernel.key)
@@ -79,7 +82,13 @@ pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
         let release = merged.path(inputs)?.join("usr/lib/os-release");
         inputs.session.progress.step("UKI", || write_uki(inputs, &initrd.join("initrd"), &release, &command_line, into))
     })?;
-    let stages = [("root", root_key), ("initrd", initrd_key), ("uki", uki_key), ("kernel", inputs.kernel.key), ("tools", inputs.tools.key)];
+    let stages = [
+        ("root", root_key),
+        ("initrd", initrd_key),
+        ("uki", uki_key),
+        ("kernel", inputs.kernel.key),
+        ("tools", inputs.tools.key),
+    ];
     Ok(Parts {
         verity: root.join("root.verity"),
         root: root.join("root.erofs"),
@@ -131,10 +140,19 @@ fn write_root(inputs: &Inputs<'_>, merged: &Path, into: &Path) -> anyhow::Result
 fn write_initrd(inputs: &Inputs<'_>, merged: &Path, into: &Path) -> anyhow::Result<()> {
     let scratch = inputs.session.store.scratch("initrd")?;
     inputs.initrd.write(scratch.path())?;
-    inputs.session.progress.step("initrd", || initrd::assemble(merged, &[&inputs.kernel.initrd, scratch.path()], &into.join("initrd")))
+    inputs
+        .session
+        .progress
+        .step("initrd", || initrd::assemble(merged, &[&inputs.kernel.initrd, scratch.path()], &into.join("initrd")))
 }
 
-fn write_uki(inputs: &Inputs<'_>, initrd: &Path, release: &Path, command_line: &str, into: &Path) -> anyhow::Result<()> {
+fn write_uki(
+    inputs: &Inputs<'_>,
+    initrd: &Path,
+    release: &Path,
+    command_line: &str,
+    into: &Path,
+) -> anyhow::Result<()> {
     let out = into.join("uki.efi");
     let sandbox = inputs
         .tools
@@ -176,7 +194,9 @@ pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow:
     assemble(session, stages, &image)?;
     compress::compress(&image, &output.path(Artifact::CompressedImage), &session.progress)?;
     let parts = &stages.parts;
-    for (artifact, source) in [(Artifact::Uki, &parts.uki), (Artifact::Root, &parts.root), (Artifact::Verity, &parts.verity)] {
+    for (artifact, source) in
+        [(Artifact::Uki, &parts.uki), (Artifact::Root, &parts.root), (Artifact::Verity, &parts.verity)]
+    {
         output.copy(artifact, source)?;
     }
     let packages = stages.lock.packages.iter().map(|package| Package {

@@ -49,17 +49,29 @@ pub(super) fn prepare(
     let choice = &profile.kernel;
     let mut key = KeyBuilder::new("kernel", KERNEL_REVISION);
     key.hash("zfs", &zfs_key).hash("tools", &tools.key);
-    for package in lock.packages.iter().filter(|package| package.name.starts_with("linux-image-") || package.name.starts_with("firmware-")) {
+    for package in lock
+        .packages
+        .iter()
+        .filter(|package| package.name.starts_with("linux-image-") || package.name.starts_with("firmware-"))
+    {
         key.hash(&package.name, &package.sha256);
     }
-    for (name, list) in [("modules", &choice.modules), ("initrd", &choice.initrd_modules), ("firmware", &choice.firmware)] {
+    for (name, list) in
+        [("modules", &choice.modules), ("initrd", &choice.initrd_modules), ("firmware", &choice.firmware)]
+    {
         key.field(name, list.join("\n"));
     }
     let key = key.finish();
     let folder = session.store.entry(Bucket::Kernel, &key, |into| {
         session.progress.step("Modules", || write_modules(profile, &kernel, packages, &zfs_modules, tools, into))
     })?;
-    Ok(KernelStage { vmlinuz: kernel.vmlinuz, root: folder.join("root"), initrd: folder.join("initrd"), version: kernel.version, key })
+    Ok(KernelStage {
+        vmlinuz: kernel.vmlinuz,
+        root: folder.join("root"),
+        initrd: folder.join("initrd"),
+        version: kernel.version,
+        key,
+    })
 }
 
 /// The kernel among the unpacked packages.
@@ -77,7 +89,11 @@ impl Kernel {
             let data = package.folder.join("data");
             let modules = data.join("usr/lib/modules").join(version);
             if modules.join("modules.builtin").is_file() {
-                found.push(Self { vmlinuz: data.join(format!("boot/vmlinuz-{version}")), modules, version: version.to_owned() });
+                found.push(Self {
+                    vmlinuz: data.join(format!("boot/vmlinuz-{version}")),
+                    modules,
+                    version: version.to_owned(),
+                });
             }
         }
         match found.len() {
@@ -90,7 +106,9 @@ impl Kernel {
 }
 
 fn check_zfs(kernel: &str, lock: &Lock, zfs_tools: &ToolsTree) -> anyhow::Result<()> {
-    let version = |lock: &Lock, name: &str| lock.packages.iter().find(|package| package.name == name).map(|package| package.version.clone());
+    let version = |lock: &Lock, name: &str| {
+        lock.packages.iter().find(|package| package.name == name).map(|package| package.version.clone())
+    };
     let sources = zfs::ZfsSources::find(&zfs_tools.root)?;
     sources.check_kernel(kernel)?;
     zfs::check_headers(&zfs_tools.root, kernel)?;
@@ -152,6 +170,7 @@ fn write_modules(
         };
         modules::index("/modules", &kernel.version, &run)?;
     }
-    let folders = packages.iter().map(|package| package.folder.join("data/usr/lib/firmware")).filter(|folder| folder.is_dir());
+    let folders =
+        packages.iter().map(|package| package.folder.join("data/usr/lib/firmware")).filter(|folder| folder.is_dir());
     FirmwareIndex::open(folders)?.plan(&selection.firmware(), &profile.kernel.firmware, &origin)?.write(&root)
 }

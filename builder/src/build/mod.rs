@@ -89,9 +89,16 @@ impl Stages {
         );
         let (configured, kernel, program) = (configured?, kernel?, program?);
         let root = root::finished(session, &configured, &plans.root, &kernel, &program)?;
-        let inputs = image::Inputs { session, profile, tools: &tools, root: &root, kernel: &kernel, initrd: &plans.initrd };
+        let inputs =
+            image::Inputs { session, profile, tools: &tools, root: &root, kernel: &kernel, initrd: &plans.initrd };
         let parts = image::parts(&inputs)?;
-        Ok(Self { profile: profile.name.clone(), version, lock, boot_loader: tools.root.join(image::BOOT_LOADER), parts })
+        Ok(Self {
+            profile: profile.name.clone(),
+            version,
+            lock,
+            boot_loader: tools.root.join(image::BOOT_LOADER),
+            parts,
+        })
     }
 }
 

@@ -22,7 +22,12 @@ const OVERLAY_REVISION: u32 = 1;
 const FINISH_REVISION: u32 = 1;
 
 /// The packages, joined and configured by dpkg, without what the profile removes.
-pub(super) fn configured(session: &Session, profile: &Profile, lock: &Lock, packages: &[UnpackedPackage]) -> anyhow::Result<Layered> {
+pub(super) fn configured(
+    session: &Session,
+    profile: &Profile,
+    lock: &Lock,
+    packages: &[UnpackedPackage],
+) -> anyhow::Result<Layered> {
     let store = &session.store;
     let provided: Vec<_> = profile.packages.provided.iter().cloned().collect();
     let mut key = KeyBuilder::new("compose", COMPOSE_REVISION);
@@ -38,7 +43,10 @@ pub(super) fn configured(session: &Session, profile: &Profile, lock: &Lock, pack
         session.progress.step("Composing", || tree::compose(packages, &filter, Some(&provided), into))
     })?;
 
-    let key = KeyBuilder::new("configure", CONFIGURE_REVISION).hash("tree", &tree_key).field("remove", profile.remove.join("\n")).finish();
+    let key = KeyBuilder::new("configure", CONFIGURE_REVISION)
+        .hash("tree", &tree_key)
+        .field("remove", profile.remove.join("\n"))
+        .finish();
     let configured = store.entry(Bucket::Configured, &key, |into| {
         let scratch = store.scratch("configure")?;
         let upper = into.join("upper");

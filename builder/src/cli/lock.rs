@@ -13,17 +13,25 @@ use crate::tools::Tools;
 pub(super) fn run(common: &Common, args: &LockArgs) -> anyhow::Result<ExitCode> {
     let session = common.session(Limits::default())?;
     let (profiles, trees) = chosen(&session, args)?;
-    let profiles = profiles.iter().map(|name| Profile::load(&session.project, name)).collect::<anyhow::Result<Vec<_>>>()?;
+    let profiles =
+        profiles.iter().map(|name| Profile::load(&session.project, name)).collect::<anyhow::Result<Vec<_>>>()?;
     let trees = trees.iter().map(|name| Tools::load(&session.project, name)).collect::<anyhow::Result<Vec<_>>>()?;
-    let lockables = profiles.iter().map(|profile| profile.lockable(&session.project)).chain(trees.iter().map(|tools| tools.lockable(&session.project)));
+    let lockables = profiles
+        .iter()
+        .map(|profile| profile.lockable(&session.project))
+        .chain(trees.iter().map(|tools| tools.lockable(&session.project)));
     let mut outdated = Vec::new();
     for lockable in lockables {
         if !lock_one(&session, &lockable, args.check)? {
-            outdated.push(lockable.path.strip_prefix(session.project.root()).unwrap_or(&lockable.path).display().to_string());
+            outdated.push(
+                lockable.path.strip_prefix(session.project.root()).unwrap_or(&lockable.path).display().to_string(),
+            );
         }
     }
     if !outdated.is_empty() {
-        return Err(Mistake::new(format!("not what the archive would give now: {}", outdated.join(", "))).hint("run `larder lock`").into());
+        return Err(Mistake::new(format!("not what the archive would give now: {}", outdated.join(", ")))
+            .hint("run `larder lock`")
+            .into());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -39,7 +47,11 @@ fn chosen(session: &Session, args: &LockArgs) -> anyhow::Result<(Vec<String>, Ve
 
 /// Locks or checks; `false` when the check found that something would change.
 fn lock_one(session: &Session, lockable: &Lockable<'_>, check: bool) -> anyhow::Result<bool> {
-    let (old, new) = if check { (Lock::read(&lockable.path)?, session.resolve(lockable.request)?) } else { session.relock(lockable)? };
+    let (old, new) = if check {
+        (Lock::read(&lockable.path)?, session.resolve(lockable.request)?)
+    } else {
+        session.relock(lockable)?
+    };
     let name = lockable.path.strip_prefix(session.project.root()).unwrap_or(&lockable.path).display();
     let Some(old) = old else {
         session.progress.note(format!("{name}: {} packages", new.packages.len()));

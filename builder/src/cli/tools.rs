@@ -34,10 +34,17 @@ fn list(common: &Common) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_program(session: &Session, tree: &str, binds: &[PathBuf], network: bool, argv: Vec<OsString>) -> anyhow::Result<ExitCode> {
+fn run_program(
+    session: &Session,
+    tree: &str,
+    binds: &[PathBuf],
+    network: bool,
+    argv: Vec<OsString>,
+) -> anyhow::Result<ExitCode> {
     let mut sandbox = Tools::load(&session.project, tree)?.prepare(session)?.sandbox();
     for folder in binds {
-        let folder = fs_err::canonicalize(folder).map_err(|error| Mistake::new(format!("--bind {}", folder.display())).because(error))?;
+        let folder = fs_err::canonicalize(folder)
+            .map_err(|error| Mistake::new(format!("--bind {}", folder.display())).because(error))?;
         sandbox = sandbox.bind_writable(&folder, &folder);
     }
     if network {

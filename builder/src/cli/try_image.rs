@@ -18,7 +18,11 @@ use crate::store::Scratch;
 pub(super) fn run(common: &Common, args: &TryArgs) -> anyhow::Result<ExitCode> {
     let image = match &args.image {
         Some(image) if image.is_file() => Image { path: image.clone(), _scratch: None },
-        Some(image) => return Err(Mistake::new(format!("{}: no such image", image.display())).hint("larder build makes one").into()),
+        Some(image) => {
+            return Err(Mistake::new(format!("{}: no such image", image.display()))
+                .hint("larder build makes one")
+                .into());
+        }
         None => build_image(common, args)?,
     };
     let progress = common.progress();

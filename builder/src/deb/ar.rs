@@ -41,12 +41,7 @@ pub struct Reader<R> {
 impl<R: Read> Reader<R> {
     /// Checks the file's first bytes.
     pub fn new(source: R) -> io::Result<Self> {
-        let mut reader = Self {
-            source,
-            offset: 0,
-            left: 0,
-            padding: 0,
-        };
+        let mut reader = Self { source, offset: 0, left: 0, padding: 0 };
         let mut magic = [0; MAGIC.len()];
         if reader.fill(&mut magic)? < magic.len() || magic != *MAGIC {
             return Err(damaged(0, "not a Debian package"));
@@ -60,10 +55,7 @@ impl<R: Read> Reader<R> {
         io::copy(self, &mut io::sink())?;
         let mut padding = [b'\n'];
         if self.padding == 1 && self.fill(&mut padding)? == 1 && padding != [b'\n'] {
-            return Err(damaged(
-                self.offset - 1,
-                "a member is not padded by a newline",
-            ));
+            return Err(damaged(self.offset - 1, "a member is not padded by a newline"));
         }
         let start = self.offset;
         let mut header = [0; HEADER];
@@ -71,10 +63,7 @@ impl<R: Read> Reader<R> {
             0 => return Ok(None),
             HEADER => {}
             _ => {
-                return Err(damaged(
-                    start,
-                    "the file ends within a member's header, or has something after its end",
-                ));
+                return Err(damaged(start, "the file ends within a member's header, or has something after its end"));
             }
         }
         let member = parse_header(&header).map_err(|what| damaged(start, what))?;
@@ -102,18 +91,13 @@ impl<R: Read> Reader<R> {
 /// The content of the current member.
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         if wanted == 0 {
             return Ok(0);
         }
         let count = self.source.read(&mut buffer[..wanted])?;
         if count == 0 {
-            return Err(damaged(
-                self.offset,
-                format!("the file ends {} bytes before its member does", self.left),
-            ));
+            return Err(damaged(self.offset, format!("the file ends {} bytes before its member does", self.left)));
         }
         self.offset += count as u64;
         self.left -= count as u64;
@@ -126,28 +110,17 @@ fn parse_header(header: &[u8; HEADER]) -> Result<Member, String> {
     if &header[58..] != HEADER_END {
         return Err("not a member's header".to_owned());
     }
-    let field = |range: std::ops::Range<usize>| {
-        std::str::from_utf8(&header[range]).map(|text| text.trim_end_matches(' '))
-    };
+    let field =
+        |range: std::ops::Range<usize>| std::str::from_utf8(&header[range]).map(|text| text.trim_end_matches(' '));
     // GNU ar ends names with a slash, dpkg-deb does not.
-    let name = field(0..16)
-        .ok()
-        .map(|name| name.strip_suffix('/').unwrap_or(name));
-    let name = name.filter(|name| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b'/')
-    });
+    let name = field(0..16).ok().map(|name| name.strip_suffix('/').unwrap_or(name));
+    let name = name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/'));
     let size = field(48..58)
         .ok()
         .filter(|size| size.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|size| size.parse().ok());
     match (name, size) {
-        (Some(name), Some(size)) => Ok(Member {
-            name: name.to_owned(),
-            size,
-        }),
+        (Some(name), Some(size)) => Ok(Member { name: name.to_owned(), size }),
         (None, _) => Err("a member has no proper name".to_owned()),
         (_, None) => Err("a member has no proper size".to_owned()),
     }
@@ -155,13 +128,7 @@ fn parse_header(header: &[u8; HEADER]) -> Result<Member, String> {
 
 /// As an [`io::Error`], because it surfaces through the decompressor and the tar reader.
 fn damaged(offset: u64, what: impl Into<String>) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        ArError {
-            offset,
-            what: what.into(),
-        },
-    )
+    io::Error::new(io::ErrorKind::InvalidData, ArError { offset, what: what.into() })
 }
 
 #[cfg(test)]
@@ -176,9 +143,7 @@ mod tests {
         let mut members = Vec::new();
         while let Some(member) = reader.next_member().map_err(|error| error.to_string())? {
             let mut content = Vec::new();
-            reader
-                .read_to_end(&mut content)
-                .map_err(|error| error.to_string())?;
+            reader.read_to_end(&mut content).map_err(|error| error.to_string())?;
             members.push((member.name, content));
         }
         Ok(members)
@@ -189,22 +154,13 @@ mod tests {
         let good = ar(&[("debian-binary", b"2.0\n"), ("odd", b"123")]);
         let cases = [
             (&b"!<arch"[..], "damaged at byte 0: not a Debian package"),
-            (
-                &good[..40],
-                "damaged at byte 8: the file ends within a member's header, or has something after its end",
-            ),
-            (
-                &good[..70],
-                "damaged at byte 70: the file ends 2 bytes before its member does",
-            ),
+            (&good[..40], "damaged at byte 8: the file ends within a member's header, or has something after its end"),
+            (&good[..70], "damaged at byte 70: the file ends 2 bytes before its member does"),
             (
                 &[&good[..], b"garbage"].concat(),
                 "damaged at byte 136: the file ends within a member's header, or has something after its end",
             ),
-            (
-                &[&good[..], &[b'x'; 60]].concat(),
-                "damaged at byte 136: not a member's header",
-            ),
+            (&[&good[..], &[b'x'; 60]].concat(), "damaged at byte 136: not a member's header"),
         ];
         for (bytes, error) in cases {
             assert_eq!(read(bytes).unwrap_err(), error);

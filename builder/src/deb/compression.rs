@@ -10,18 +10,13 @@ const XZ_MEMORY: u64 = 256 << 20;
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// The decompressed content of the member `<base>.tar<suffix>`, at most `limit` bytes of it.
-pub fn decompress<'a>(
-    suffix: &str,
-    source: impl Read + 'a,
-    limit: u64,
-) -> anyhow::Result<Bounded<Box<dyn Read + 'a>>> {
+pub fn decompress<'a>(suffix: &str, source: impl Read + 'a, limit: u64) -> anyhow::Result<Bounded<Box<dyn Read + 'a>>> {
     let source = BufReader::with_capacity(64 * 1024, source);
     let stream: Box<dyn Read + 'a> = match suffix {
         "" => Box::new(source),
         ".gz" => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
         ".xz" => {
-            let stream =
-                xz2::stream::Stream::new_stream_decoder(XZ_MEMORY, xz2::stream::CONCATENATED)?;
+            let stream = xz2::stream::Stream::new_stream_decoder(XZ_MEMORY, xz2::stream::CONCATENATED)?;
             Box::new(xz2::bufread::XzDecoder::new_stream(source, stream))
         }
         ".zst" => {
@@ -31,11 +26,7 @@ pub fn decompress<'a>(
         }
         other => bail!("compressed as `{other}`, which is none of .xz, .zst, .gz"),
     };
-    Ok(Bounded {
-        stream,
-        left: limit,
-        limit,
-    })
+    Ok(Bounded { stream, left: limit, limit })
 }
 
 /// A stream that fails, rather than ends, beyond its limit: a small file may decompress to petabytes.
@@ -50,10 +41,7 @@ impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(buffer)?;
         self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("more than {} bytes when decompressed", self.limit),
-            )
+            io::Error::new(io::ErrorKind::InvalidData, format!("more than {} bytes when decompressed", self.limit))
         })?;
         Ok(count)
     }

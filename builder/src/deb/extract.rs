@@ -42,23 +42,12 @@ struct Attributes {
 }
 
 /// Folders that no archive mentions, such as `usr` after a path was moved there.
-const IMPLIED_FOLDER: Attributes = Attributes {
-    uid: 0,
-    gid: 0,
-    mode: 0o755,
-    mtime: 0,
-};
+const IMPLIED_FOLDER: Attributes = Attributes { uid: 0, gid: 0, mode: 0o755, mtime: 0 };
 
 impl<'a> Extraction<'a> {
     /// Into the existing, empty folder `root`.
     pub fn new(root: &'a Path, ownership: Ownership, merge_usr: bool) -> Self {
-        Self {
-            root,
-            ownership,
-            merge_usr,
-            created: BTreeMap::new(),
-            folders: BTreeMap::new(),
-        }
+        Self { root, ownership, merge_usr, created: BTreeMap::new(), folders: BTreeMap::new() }
     }
 
     /// Writes everything; the stream is read to its end, so that its checksums are checked too.
@@ -70,12 +59,8 @@ impl<'a> Extraction<'a> {
                 continue;
             }
             let raw = entry.path_bytes().into_owned();
-            self.place(&raw, &mut entry).with_context(|| {
-                format!(
-                    "unpacking `{}`",
-                    String::from_utf8_lossy(&raw).escape_debug()
-                )
-            })?;
+            self.place(&raw, &mut entry)
+                .with_context(|| format!("unpacking `{}`", String::from_utf8_lossy(&raw).escape_debug()))?;
         }
         io::copy(&mut archive.into_inner(), &mut io::sink()).context("reading the tar archive")?;
         for (path, attributes) in std::mem::take(&mut self.folders).into_iter().rev() {
@@ -91,39 +76,24 @@ impl<'a> Extraction<'a> {
         if kind == EntryType::Directory {
             return self.folder(path, attributes);
         }
-        ensure!(
-            path.file_name().is_some(),
-            "the root of a package must be a folder"
-        );
+        ensure!(path.file_name().is_some(), "the root of a package must be a folder");
         self.parents(&path)?;
-        ensure!(
-            !self.created.contains_key(&path),
-            "occurs twice in the archive"
-        );
+        ensure!(!self.created.contains_key(&path), "occurs twice in the archive");
         let at = self.root.join(&path);
         let kind = match kind {
-            EntryType::Regular | EntryType::Continuous => Kind::File {
-                size: self.file(&at, entry, attributes)?,
-            },
+            EntryType::Regular | EntryType::Continuous => Kind::File { size: self.file(&at, entry, attributes)? },
             EntryType::Symlink => self.symlink(&at, entry, attributes)?,
             EntryType::Link => self.hard_link(&at, entry)?,
             EntryType::Char | EntryType::Block => bail!("device nodes are refused"),
             EntryType::Fifo => bail!("named pipes are refused"),
-            other => bail!(
-                "an entry of type {:?} is refused",
-                char::from(other.as_byte())
-            ),
+            other => bail!("an entry of type {:?} is refused", char::from(other.as_byte())),
         };
         self.remember(path, kind)
     }
 
     fn destination(&self, raw: &[u8], is_folder: bool) -> anyhow::Result<PathBuf> {
         let path = place::clean(raw)?;
-        Ok(if self.merge_usr {
-            place::merge_usr(path, is_folder)
-        } else {
-            path
-        })
+        Ok(if self.merge_usr { place::merge_usr(path, is_folder) } else { path })
     }
 
     fn remember(&mut self, path: PathBuf, kind: Kind) -> anyhow::Result<()> {
@@ -150,18 +120,12 @@ impl<'a> Extraction<'a> {
 
     /// Every component above `path` must be a folder that this archive created.
     fn parents(&mut self, path: &Path) -> anyhow::Result<()> {
-        let Some(parent) = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        else {
+        let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
             return Ok(());
         };
         match self.created.get(parent).map(|entry| &entry.kind) {
             Some(Kind::Folder) => Ok(()),
-            Some(_) => bail!(
-                "`{}` is used as a folder, but the package ships it as something else",
-                parent.display()
-            ),
+            Some(_) => bail!("`{}` is used as a folder, but the package ships it as something else", parent.display()),
             None => {
                 self.parents(parent)?;
                 self.create_folder(parent)?;
@@ -176,19 +140,10 @@ impl<'a> Extraction<'a> {
         self.remember(path.to_owned(), Kind::Folder)
     }
 
-    fn file<R: Read>(
-        &self,
-        at: &Path,
-        entry: &mut tar::Entry<'_, R>,
-        attributes: Attributes,
-    ) -> anyhow::Result<u64> {
+    fn file<R: Read>(&self, at: &Path, entry: &mut tar::Entry<'_, R>, attributes: Attributes) -> anyhow::Result<u64> {
         let mut file = fs::File::create_new(at)?;
         let size = io::copy(entry, &mut file)?;
-        ensure!(
-            size == entry.size(),
-            "the archive ends after {size} of {} bytes",
-            entry.size()
-        );
+        ensure!(size == entry.size(), "the archive ends after {size} of {} bytes", entry.size());
         let file = file.file();
         if self.ownership == Ownership::Keep {
             unix::fchown(file, Some(attributes.uid), Some(attributes.gid))
@@ -200,19 +155,10 @@ impl<'a> Extraction<'a> {
         Ok(size)
     }
 
-    fn symlink<R: Read>(
-        &self,
-        at: &Path,
-        entry: &tar::Entry<'_, R>,
-        attributes: Attributes,
-    ) -> anyhow::Result<Kind> {
-        let target = entry
-            .link_name_bytes()
-            .context("a symlink without a target")?;
-        let target = String::from_utf8(target.into_owned())
-            .context("the target of a symlink is not UTF-8")?;
-        unix::symlink(&target, at)
-            .with_context(|| format!("making the symlink {}", at.display()))?;
+    fn symlink<R: Read>(&self, at: &Path, entry: &tar::Entry<'_, R>, attributes: Attributes) -> anyhow::Result<Kind> {
+        let target = entry.link_name_bytes().context("a symlink without a target")?;
+        let target = String::from_utf8(target.into_owned()).context("the target of a symlink is not UTF-8")?;
+        unix::symlink(&target, at).with_context(|| format!("making the symlink {}", at.display()))?;
         if self.ownership == Ownership::Keep {
             unix::lchown(at, Some(attributes.uid), Some(attributes.gid))?;
         }
@@ -222,22 +168,14 @@ impl<'a> Extraction<'a> {
 
     /// Owner, mode and time are those of the file that it is another name of.
     fn hard_link<R: Read>(&self, at: &Path, entry: &tar::Entry<'_, R>) -> anyhow::Result<Kind> {
-        let raw = entry
-            .link_name_bytes()
-            .context("a hard link without a target")?;
+        let raw = entry.link_name_bytes().context("a hard link without a target")?;
         let target = self.destination(&raw, false)?;
         match self.created.get(&target).map(|entry| &entry.kind) {
             Some(Kind::File { size } | Kind::HardLink { size, .. }) => {
                 fs::hard_link(self.root.join(&target), at)?;
-                Ok(Kind::HardLink {
-                    size: *size,
-                    target: target.to_string_lossy().into_owned(),
-                })
+                Ok(Kind::HardLink { size: *size, target: target.to_string_lossy().into_owned() })
             }
-            _ => bail!(
-                "a hard link to `{}`, which is no file of this package",
-                target.display()
-            ),
+            _ => bail!("a hard link to `{}`, which is no file of this package", target.display()),
         }
     }
 
@@ -256,10 +194,7 @@ impl Attributes {
     /// same numbers for all ids that packages may ship (Debian policy, 9.2).
     fn of(header: &tar::Header) -> anyhow::Result<Self> {
         let id = |value: u64| {
-            u32::try_from(value)
-                .ok()
-                .filter(|id| *id < 65536)
-                .with_context(|| format!("owner {value} is out of range"))
+            u32::try_from(value).ok().filter(|id| *id < 65536).with_context(|| format!("owner {value} is out of range"))
         };
         Ok(Self {
             uid: id(header.uid()?)?,
@@ -278,12 +213,6 @@ impl Attributes {
 fn set_time(at: &Path, attributes: Attributes) -> anyhow::Result<()> {
     let time = TimeSpec::new(i64::try_from(attributes.mtime)?, 0);
     let here = nix::fcntl::AT_FDCWD;
-    utimensat(
-        here,
-        at,
-        &TimeSpec::UTIME_OMIT,
-        &time,
-        UtimensatFlags::NoFollowSymlink,
-    )
-    .with_context(|| format!("setting the time of {}", at.display()))
+    utimensat(here, at, &TimeSpec::UTIME_OMIT, &time, UtimensatFlags::NoFollowSymlink)
+        .with_context(|| format!("setting the time of {}", at.display()))
 }

@@ -98,8 +98,7 @@ impl Contents {
     /// Reads `files.json` of an unpacked package.
     pub fn read(unpacked: &Path) -> anyhow::Result<Self> {
         let path = unpacked.join("files.json");
-        serde_json::from_slice(&fs::read(&path)?)
-            .with_context(|| format!("reading {}", path.display()))
+        serde_json::from_slice(&fs::read(&path)?).with_context(|| format!("reading {}", path.display()))
     }
 }
 
@@ -118,11 +117,9 @@ fn explain(deb: &Path, error: anyhow::Error) -> anyhow::Error {
     if from_disk {
         return error.context(format!("unpacking {}", deb.display()));
     }
-    let hint = "remove the file and run the command again, to fetch it anew; if that does not help, the package itself is bad";
-    Mistake::new(format!("{}: not a usable Debian package", deb.display()))
-        .hint(hint)
-        .because(error)
-        .into()
+    let hint =
+        "remove the file and run the command again, to fetch it anew; if that does not help, the package itself is bad";
+    Mistake::new(format!("{}: not a usable Debian package", deb.display())).hint(hint).because(error).into()
 }
 
 fn unpack_stream(source: impl Read, into: &Path, ownership: Ownership) -> anyhow::Result<Contents> {
@@ -130,27 +127,11 @@ fn unpack_stream(source: impl Read, into: &Path, ownership: Ownership) -> anyhow
     check_version(&mut package)?;
     let suffix = expect_member(&mut package, "control.tar")?;
     // The scripts and lists belong to the builder, whoever the archive says.
-    extract_member(
-        &mut package,
-        &suffix,
-        &into.join("control"),
-        Ownership::Ignore,
-        CONTROL_LIMIT,
-    )?;
+    extract_member(&mut package, &suffix, &into.join("control"), Ownership::Ignore, CONTROL_LIMIT)?;
     let suffix = expect_member(&mut package, "data.tar")?;
-    let files = extract_member(
-        &mut package,
-        &suffix,
-        &into.join("data"),
-        ownership,
-        DATA_LIMIT,
-    )?;
+    let files = extract_member(&mut package, &suffix, &into.join("data"), ownership, DATA_LIMIT)?;
     while let Some(member) = package.next_member()? {
-        ensure!(
-            member.name.starts_with('_'),
-            "unexpected member `{}` after the data",
-            member.name
-        );
+        ensure!(member.name.starts_with('_'), "unexpected member `{}` after the data", member.name);
     }
     let contents = Contents { files };
     fs::write(into.join("files.json"), serde_json::to_vec(&contents)?)?;
@@ -159,21 +140,10 @@ fn unpack_stream(source: impl Read, into: &Path, ownership: Ownership) -> anyhow
 
 fn check_version(package: &mut ar::Reader<impl Read>) -> anyhow::Result<()> {
     let member = package.next_member()?.context("the package is empty")?;
-    ensure!(
-        member.name == "debian-binary",
-        "the first member is `{}`, not `debian-binary`",
-        member.name
-    );
+    ensure!(member.name == "debian-binary", "the first member is `{}`, not `debian-binary`", member.name);
     let mut version = String::new();
-    package
-        .take(VERSION_LIMIT)
-        .read_to_string(&mut version)
-        .context("reading `debian-binary`")?;
-    ensure!(
-        version.starts_with("2."),
-        "package format {:?} is not known, only 2.x is",
-        version.trim()
-    );
+    package.take(VERSION_LIMIT).read_to_string(&mut version).context("reading `debian-binary`")?;
+    ensure!(version.starts_with("2."), "package format {:?} is not known, only 2.x is", version.trim());
     Ok(())
 }
 
@@ -184,11 +154,7 @@ fn expect_member(package: &mut ar::Reader<impl Read>, base: &str) -> anyhow::Res
         if let Some(suffix) = member.name.strip_prefix(base) {
             return Ok(suffix.to_owned());
         }
-        ensure!(
-            member.name.starts_with('_'),
-            "member `{}` where `{base}` should be",
-            member.name
-        );
+        ensure!(member.name.starts_with('_'), "member `{}` where `{base}` should be", member.name);
     }
     bail!("the package has no `{base}`")
 }
@@ -207,9 +173,7 @@ fn extract_member(
     // The tar reader asks for 512-byte headers one at a time.
     let stream = BufReader::with_capacity(64 * 1024, stream);
     let extraction = extract::Extraction::new(into, ownership, merge_usr);
-    extraction
-        .run(stream)
-        .with_context(|| format!("in {name}.tar{suffix}"))
+    extraction.run(stream).with_context(|| format!("in {name}.tar{suffix}"))
 }
 
 /// Unpacks packages in parallel, each into its own entry of the store. `debs` are (hash of the file,
@@ -230,9 +194,7 @@ pub fn unpack_all(
             // A failure ends the others too, after the package they are at.
             let entry = unpack_to_store(store, hash, deb, ownership)
                 .inspect_err(|_| next.store(order.len(), Ordering::Relaxed))?;
-            done.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((index, entry));
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, entry));
             bar.inc(1);
         }
         Ok(())
@@ -253,23 +215,13 @@ fn largest_first(debs: &[(Hash, PathBuf)]) -> Vec<usize> {
     order
 }
 
-fn unpack_to_store(
-    store: &Store,
-    hash: &Hash,
-    deb: &Path,
-    ownership: Ownership,
-) -> anyhow::Result<PathBuf> {
+fn unpack_to_store(store: &Store, hash: &Hash, deb: &Path, ownership: Ownership) -> anyhow::Result<PathBuf> {
     let owners = match ownership {
         Ownership::Keep => "keep",
         Ownership::Ignore => "ignore",
     };
-    let key = KeyBuilder::new("unpack", REVISION)
-        .hash("deb", hash)
-        .field("ownership", owners)
-        .finish();
-    store.entry(Bucket::Unpacked, &key, |into| {
-        unpack(deb, into, ownership).map(drop)
-    })
+    let key = KeyBuilder::new("unpack", REVISION).hash("deb", hash).field("ownership", owners).finish();
+    store.entry(Bucket::Unpacked, &key, |into| unpack(deb, into, ownership).map(drop))
 }
 
 #[cfg(test)]

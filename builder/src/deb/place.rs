@@ -10,8 +10,7 @@ const MERGED: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// A path as the archive has it (`./bin/sh`), as a clean path relative to the root; empty for the root.
 pub fn clean(raw: &[u8]) -> anyhow::Result<PathBuf> {
-    let text = std::str::from_utf8(raw)
-        .with_context(|| format!("`{}` is not UTF-8", String::from_utf8_lossy(raw)))?;
+    let text = std::str::from_utf8(raw).with_context(|| format!("`{}` is not UTF-8", String::from_utf8_lossy(raw)))?;
     let mut path = PathBuf::new();
     for component in Path::new(text).components() {
         match component {
@@ -30,15 +29,9 @@ pub fn clean(raw: &[u8]) -> anyhow::Result<PathBuf> {
 /// symlinks under these very names.
 pub fn merge_usr(path: PathBuf, is_folder: bool) -> PathBuf {
     let mut components = path.components();
-    let merged = components
-        .next()
-        .is_some_and(|top| MERGED.iter().any(|name| top.as_os_str() == *name));
+    let merged = components.next().is_some_and(|top| MERGED.iter().any(|name| top.as_os_str() == *name));
     let inside = components.next().is_some();
-    if merged && (inside || is_folder) {
-        Path::new("usr").join(path)
-    } else {
-        path
-    }
+    if merged && (inside || is_folder) { Path::new("usr").join(path) } else { path }
 }
 
 #[cfg(test)]
@@ -49,12 +42,9 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned_or_refused() {
-        for (raw, path) in [
-            ("./", ""),
-            ("./usr/bin/", "usr/bin"),
-            ("usr//bin/./sh", "usr/bin/sh"),
-            ("./etc/...", "etc/..."),
-        ] {
+        for (raw, path) in
+            [("./", ""), ("./usr/bin/", "usr/bin"), ("usr//bin/./sh", "usr/bin/sh"), ("./etc/...", "etc/...")]
+        {
             assert_eq!(clean(raw.as_bytes()).unwrap(), Path::new(path), "{raw}");
         }
         for raw in ["/etc/passwd", "../x", "./usr/../../x", "usr/..", "./a\nb"] {

@@ -31,25 +31,16 @@ impl Bench {
     }
 
     fn nothing_outside_changed(&self) {
-        let mut names: Vec<_> = fs::read_dir(self.around.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let mut names: Vec<_> =
+            fs::read_dir(self.around.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["into", "package.deb", "precious"]);
-        assert_eq!(
-            fs::read_to_string(self.around.path().join("precious")).unwrap(),
-            "kept"
-        );
+        assert_eq!(fs::read_to_string(self.around.path().join("precious")).unwrap(), "kept");
     }
 }
 
 fn error_chain(error: &anyhow::Error) -> String {
-    error
-        .chain()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Unpacks a hostile package; returns what is said about it, after checking that no harm was done.
@@ -58,12 +49,7 @@ fn refuse(entries: &[Entry]) -> String {
     let error = bench.unpack(&deb(entries)).unwrap_err();
     bench.nothing_outside_changed();
     assert!(error.is::<Mistake>());
-    error
-        .chain()
-        .skip(1)
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+    error.chain().skip(1).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[test]
@@ -73,57 +59,22 @@ fn files_folders_and_links_are_unpacked() {
         folder("./"),
         folder("./usr/"),
         folder("./usr/bin/"),
-        Entry {
-            mode: 0o4755,
-            ..file("./usr/bin/su", "program")
-        },
+        Entry { mode: 0o4755, ..file("./usr/bin/su", "program") },
         hard_link("./usr/bin/su2", "./usr/bin/su"),
         symlink("./usr/bin/link", "../../../../etc/passwd"),
-        Entry {
-            mode: 0o2700,
-            ..folder("./var/private/")
-        },
+        Entry { mode: 0o2700, ..folder("./var/private/") },
     ];
     let contents = bench.unpack(&deb(&entries)).unwrap();
     let su = fs::metadata(bench.data("usr/bin/su")).unwrap();
-    assert_eq!(
-        (su.mode() & 0o7777, su.mtime(), su.nlink()),
-        (0o4755, 1_700_000_000, 2)
-    );
-    assert_eq!(
-        fs::read_to_string(bench.data("usr/bin/su2")).unwrap(),
-        "program"
-    );
-    assert_eq!(
-        fs::read_link(bench.data("usr/bin/link")).unwrap(),
-        Path::new("../../../../etc/passwd")
-    );
-    assert_eq!(
-        fs::symlink_metadata(bench.data("usr/bin/link"))
-            .unwrap()
-            .mtime(),
-        1_700_000_000
-    );
-    assert_eq!(
-        fs::metadata(bench.data("var/private")).unwrap().mode() & 0o7777,
-        0o2700
-    );
-    assert_eq!(
-        fs::metadata(bench.data("usr")).unwrap().mtime(),
-        1_700_000_000
-    );
-    assert_eq!(
-        fs::read_to_string(bench.around.path().join("into/control/control")).unwrap(),
-        "Package: test\n"
-    );
-    assert_eq!(
-        Contents::read(&bench.around.path().join("into")).unwrap(),
-        contents
-    );
-    let list: Vec<_> = contents.files[2..]
-        .iter()
-        .map(|file| serde_json::to_string(file).unwrap())
-        .collect();
+    assert_eq!((su.mode() & 0o7777, su.mtime(), su.nlink()), (0o4755, 1_700_000_000, 2));
+    assert_eq!(fs::read_to_string(bench.data("usr/bin/su2")).unwrap(), "program");
+    assert_eq!(fs::read_link(bench.data("usr/bin/link")).unwrap(), Path::new("../../../../etc/passwd"));
+    assert_eq!(fs::symlink_metadata(bench.data("usr/bin/link")).unwrap().mtime(), 1_700_000_000);
+    assert_eq!(fs::metadata(bench.data("var/private")).unwrap().mode() & 0o7777, 0o2700);
+    assert_eq!(fs::metadata(bench.data("usr")).unwrap().mtime(), 1_700_000_000);
+    assert_eq!(fs::read_to_string(bench.around.path().join("into/control/control")).unwrap(), "Package: test\n");
+    assert_eq!(Contents::read(&bench.around.path().join("into")).unwrap(), contents);
+    let list: Vec<_> = contents.files[2..].iter().map(|file| serde_json::to_string(file).unwrap()).collect();
     insta::assert_snapshot!(list.join("\n"), @r#"
     {"path":"usr/bin/link","type":"symlink","target":"../../../../etc/passwd"}
     {"path":"usr/bin/su","type":"file","size":7}
@@ -137,17 +88,8 @@ fn files_folders_and_links_are_unpacked() {
 fn every_compression_of_the_format_is_read() {
     for suffix in ["", ".gz", ".xz", ".zst"] {
         let bench = Bench::new();
-        bench
-            .unpack(&deb_with(
-                suffix,
-                &compress(suffix, &tar(&[file("./etc/file", "content")])),
-            ))
-            .unwrap();
-        assert_eq!(
-            fs::read_to_string(bench.data("etc/file")).unwrap(),
-            "content",
-            "{suffix}"
-        );
+        bench.unpack(&deb_with(suffix, &compress(suffix, &tar(&[file("./etc/file", "content")])))).unwrap();
+        assert_eq!(fs::read_to_string(bench.data("etc/file")).unwrap(), "content", "{suffix}");
     }
 }
 
@@ -158,43 +100,22 @@ fn owners_are_kept_by_number() {
     }
     let bench = Bench::new();
     let entries = [
-        Entry {
-            owner: 42,
-            mode: 0o2755,
-            ..file("./usr/sbin/unix_chkpwd", "")
-        },
-        Entry {
-            owner: 8,
-            ..symlink("./x", "y")
-        },
+        Entry { owner: 42, mode: 0o2755, ..file("./usr/sbin/unix_chkpwd", "") },
+        Entry { owner: 8, ..symlink("./x", "y") },
     ];
     let path = bench.around.path().join("package.deb");
     fs::write(&path, deb(&entries)).unwrap();
     unpack(&path, &bench.around.path().join("into"), Ownership::Keep).unwrap();
     let metadata = fs::metadata(bench.data("usr/sbin/unix_chkpwd")).unwrap();
-    assert_eq!(
-        (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777),
-        (42, 42, 0o2755)
-    );
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (42, 42, 0o2755));
     assert_eq!(fs::symlink_metadata(bench.data("x")).unwrap().uid(), 8);
 }
 
 #[test]
 fn read_only_folders_can_be_filled() {
     let bench = Bench::new();
-    bench
-        .unpack(&deb(&[
-            Entry {
-                mode: 0o500,
-                ..folder("./locked/")
-            },
-            file("./locked/file", ""),
-        ]))
-        .unwrap();
-    assert_eq!(
-        fs::metadata(bench.data("locked")).unwrap().mode() & 0o7777,
-        0o500
-    );
+    bench.unpack(&deb(&[Entry { mode: 0o500, ..folder("./locked/") }, file("./locked/file", "")])).unwrap();
+    assert_eq!(fs::metadata(bench.data("locked")).unwrap().mode() & 0o7777, 0o500);
 }
 
 #[test]
@@ -209,97 +130,51 @@ fn old_top_level_folders_land_in_usr() {
         hard_link("./bin/again", "./lib/systemd/unit"),
     ];
     bench.unpack(&deb(&entries)).unwrap();
-    assert_eq!(
-        fs::read_to_string(bench.data("usr/lib/systemd/unit")).unwrap(),
-        "one"
-    );
-    assert_eq!(
-        fs::read_to_string(bench.data("usr/lib/systemd/other")).unwrap(),
-        "two"
-    );
-    assert_eq!(
-        fs::read_to_string(bench.data("usr/bin/again")).unwrap(),
-        "one"
-    );
+    assert_eq!(fs::read_to_string(bench.data("usr/lib/systemd/unit")).unwrap(), "one");
+    assert_eq!(fs::read_to_string(bench.data("usr/lib/systemd/other")).unwrap(), "two");
+    assert_eq!(fs::read_to_string(bench.data("usr/bin/again")).unwrap(), "one");
     assert!(!bench.data("lib").exists());
 }
 
 #[test]
 fn the_symlinks_of_base_files_stay() {
     let bench = Bench::new();
-    bench
-        .unpack(&deb(&[symlink("./lib", "usr/lib"), folder("./usr/lib/")]))
-        .unwrap();
-    assert_eq!(
-        fs::read_link(bench.data("lib")).unwrap(),
-        Path::new("usr/lib")
-    );
+    bench.unpack(&deb(&[symlink("./lib", "usr/lib"), folder("./usr/lib/")])).unwrap();
+    assert_eq!(fs::read_link(bench.data("lib")).unwrap(), Path::new("usr/lib"));
 }
 
 #[test]
 fn paths_that_leave_the_tree_are_refused() {
     for name in ["../precious", "./usr/../../../precious", "/precious"] {
-        assert!(
-            refuse(&[file(name, "overwritten")]).contains("leads outside of the package"),
-            "{name}"
-        );
-        assert!(
-            refuse(&[symlink(name, "x")]).contains("leads outside of the package"),
-            "{name}"
-        );
-        assert!(
-            refuse(&[folder(name)]).contains("leads outside of the package"),
-            "{name}"
-        );
+        assert!(refuse(&[file(name, "overwritten")]).contains("leads outside of the package"), "{name}");
+        assert!(refuse(&[symlink(name, "x")]).contains("leads outside of the package"), "{name}");
+        assert!(refuse(&[folder(name)]).contains("leads outside of the package"), "{name}");
     }
 }
 
 #[test]
 fn a_symlink_is_never_used_as_a_folder() {
     for target in ["..", "../..", "/tmp", "usr"] {
-        let said = refuse(&[
-            symlink("./link", target),
-            file("./link/precious", "overwritten"),
-        ]);
+        let said = refuse(&[symlink("./link", target), file("./link/precious", "overwritten")]);
         assert!(said.contains("`link` is used as a folder"), "{said}");
-        let said = refuse(&[
-            symlink("./link", target),
-            folder("./link/"),
-            file("./link/precious", ""),
-        ]);
+        let said = refuse(&[symlink("./link", target), folder("./link/"), file("./link/precious", "")]);
         assert!(said.contains("once not as a folder"), "{said}");
     }
     // `usr` itself as a link: what is moved to /usr must not follow it either.
-    let said = refuse(&[
-        symlink("./usr", "../.."),
-        file("./bin/precious", "overwritten"),
-    ]);
+    let said = refuse(&[symlink("./usr", "../.."), file("./bin/precious", "overwritten")]);
     assert!(said.contains("`usr` is used as a folder"), "{said}");
 }
 
 #[test]
 fn a_file_is_not_written_through_a_symlink_of_its_name() {
-    let said = refuse(&[
-        symlink("./link", "../../precious"),
-        file("./link", "overwritten"),
-    ]);
+    let said = refuse(&[symlink("./link", "../../precious"), file("./link", "overwritten")]);
     assert!(said.contains("occurs twice"), "{said}");
 }
 
 #[test]
 fn hard_links_stay_inside_and_point_to_files() {
-    for target in [
-        "../../precious",
-        "/etc/passwd",
-        "./missing",
-        "./folder",
-        "./link",
-    ] {
-        refuse(&[
-            folder("./folder"),
-            symlink("./link", "../../precious"),
-            hard_link("./x", target),
-        ]);
+    for target in ["../../precious", "/etc/passwd", "./missing", "./folder", "./link"] {
+        refuse(&[folder("./folder"), symlink("./link", "../../precious"), hard_link("./x", target)]);
     }
 }
 
@@ -312,13 +187,7 @@ fn device_nodes_and_pipes_are_refused() {
 
 #[test]
 fn owners_outside_of_the_namespace_are_refused() {
-    assert!(
-        refuse(&[Entry {
-            owner: 70_000,
-            ..file("./x", "")
-        }])
-        .contains("owner 70000 is out of range")
-    );
+    assert!(refuse(&[Entry { owner: 70_000, ..file("./x", "") }]).contains("owner 70000 is out of range"));
 }
 
 #[test]
@@ -326,30 +195,18 @@ fn a_bomb_is_stopped_at_its_limit() {
     let zeros = compress(".xz", &vec![0; 2_000_000]);
     let mut stream = compression::decompress(".xz", &zeros[..], 1_000_000).unwrap();
     let error = std::io::copy(&mut stream, &mut std::io::sink()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "more than 1000000 bytes when decompressed"
-    );
+    assert_eq!(error.to_string(), "more than 1000000 bytes when decompressed");
 }
 
 #[test]
 fn a_package_cut_anywhere_is_an_error_that_names_the_file() {
     for suffix in [".xz", ".zst", ".gz", ""] {
         let content: String = (0..4000).map(|n| format!("{} ", n * n % 977)).collect();
-        let whole = deb_with(
-            suffix,
-            &compress(suffix, &tar(&[file("./a", &content), file("./b", "b")])),
-        );
+        let whole = deb_with(suffix, &compress(suffix, &tar(&[file("./a", &content), file("./b", "b")])));
         for length in (0..whole.len() - 1).step_by(whole.len() / 60) {
             let bench = Bench::new();
-            let error = bench
-                .unpack(&whole[..length])
-                .expect_err(&format!("{length} of {} {suffix}", whole.len()));
-            assert!(
-                error.is::<Mistake>() && error.to_string().contains("package.deb"),
-                "{}",
-                error_chain(&error)
-            );
+            let error = bench.unpack(&whole[..length]).expect_err(&format!("{length} of {} {suffix}", whole.len()));
+            assert!(error.is::<Mistake>() && error.to_string().contains("package.deb"), "{}", error_chain(&error));
         }
     }
 }
@@ -360,11 +217,7 @@ fn a_cut_package_says_where_it_ends() {
     let bench = Bench::new();
     let error = bench.unpack(&whole[..whole.len() - 20]).unwrap_err();
     let offset = format!("damaged at byte {}", whole.len() - 20);
-    assert!(
-        error_chain(&error).contains(&offset),
-        "{}",
-        error_chain(&error)
-    );
+    assert!(error_chain(&error).contains(&offset), "{}", error_chain(&error));
 }
 
 #[test]
@@ -375,17 +228,11 @@ fn a_stream_cut_inside_a_whole_container_is_an_error() {
             let error = Bench::new()
                 .unpack(&deb_with(suffix, &data[..data.len() - cut]))
                 .expect_err(&format!("{suffix} {cut}"));
-            assert!(
-                error_chain(&error).contains("data.tar"),
-                "{}",
-                error_chain(&error)
-            );
+            assert!(error_chain(&error).contains("data.tar"), "{}", error_chain(&error));
         }
     }
     let data = tar(&[file("./a", &"content".repeat(1000))]);
-    Bench::new()
-        .unpack(&deb_with("", &data[..2048]))
-        .unwrap_err();
+    Bench::new().unpack(&deb_with("", &data[..2048])).unwrap_err();
 }
 
 #[test]
@@ -393,13 +240,8 @@ fn what_follows_the_data_must_be_a_known_extension() {
     let whole = deb(&[file("./a", "")]);
     let signed = [&whole[..], &ar(&[("_gpgorigin", b"signature")])[8..]].concat();
     Bench::new().unpack(&signed).unwrap();
-    for tail in [
-        b"garbage".to_vec(),
-        ar(&[("data.tar.xz", b"again")])[8..].to_vec(),
-    ] {
-        Bench::new()
-            .unpack(&[&whole[..], &tail].concat())
-            .unwrap_err();
+    for tail in [b"garbage".to_vec(), ar(&[("data.tar.xz", b"again")])[8..].to_vec()] {
+        Bench::new().unpack(&[&whole[..], &tail].concat()).unwrap_err();
     }
 }
 
@@ -407,31 +249,14 @@ fn what_follows_the_data_must_be_a_known_extension() {
 fn other_formats_and_orders_are_refused() {
     let data = compress(".xz", &tar(&[]));
     for members in [
-        vec![
-            ("debian-binary", &b"3.0\n"[..]),
-            ("control.tar.xz", &data),
-            ("data.tar.xz", &data),
-        ],
+        vec![("debian-binary", &b"3.0\n"[..]), ("control.tar.xz", &data), ("data.tar.xz", &data)],
         vec![("control.tar.xz", &data), ("data.tar.xz", &data)],
-        vec![
-            ("debian-binary", b"2.0\n"),
-            ("data.tar.xz", &data),
-            ("control.tar.xz", &data),
-        ],
+        vec![("debian-binary", b"2.0\n"), ("data.tar.xz", &data), ("control.tar.xz", &data)],
         vec![("debian-binary", b"2.0\n"), ("control.tar.xz", &data)],
-        vec![
-            ("debian-binary", b"2.0\n"),
-            ("control.tar.lzma", &data),
-            ("data.tar.xz", &data),
-        ],
+        vec![("debian-binary", b"2.0\n"), ("control.tar.lzma", &data), ("data.tar.xz", &data)],
         vec![],
     ] {
-        assert!(
-            Bench::new()
-                .unpack(&ar(&members))
-                .unwrap_err()
-                .is::<Mistake>()
-        );
+        assert!(Bench::new().unpack(&ar(&members)).unwrap_err().is::<Mistake>());
     }
 }
 
@@ -441,28 +266,20 @@ fn packages_are_unpacked_into_the_store_once_and_in_order() {
     let store = Store::open(Some(folder.path().join("store"))).unwrap();
     let debs: Vec<_> = (0..10)
         .map(|n| {
-            let (path, bytes) = (
-                folder.path().join(n.to_string()),
-                deb(&[file("./name", &n.to_string().repeat(n * n * 100))]),
-            );
+            let (path, bytes) =
+                (folder.path().join(n.to_string()), deb(&[file("./name", &n.to_string().repeat(n * n * 100))]));
             fs::write(&path, &bytes).unwrap();
             (Hash::of(bytes), path)
         })
         .collect();
     let entries = unpack_all(&store, &debs, Ownership::Ignore, &Progress::silent()).unwrap();
     for (n, entry) in entries.iter().enumerate() {
-        assert_eq!(
-            fs::read_to_string(entry.join("data/name")).unwrap(),
-            n.to_string().repeat(n * n * 100)
-        );
+        assert_eq!(fs::read_to_string(entry.join("data/name")).unwrap(), n.to_string().repeat(n * n * 100));
     }
     for (_, path) in &debs {
         fs::remove_file(path).unwrap();
     }
-    assert_eq!(
-        unpack_all(&store, &debs, Ownership::Ignore, &Progress::silent()).unwrap(),
-        entries
-    );
+    assert_eq!(unpack_all(&store, &debs, Ownership::Ignore, &Progress::silent()).unwrap(), entries);
 }
 
 #[test]
@@ -473,22 +290,10 @@ fn one_bad_package_fails_all_and_leaves_no_entry_of_it() {
     fs::write(&path, "bad").unwrap();
     make_symlink("nowhere", folder.path().join("dangling.deb")).unwrap();
     for deb in ["bad.deb", "dangling.deb"] {
-        let error = unpack_all(
-            &store,
-            &[(Hash::of(deb), folder.path().join(deb))],
-            Ownership::Ignore,
-            &Progress::silent(),
-        )
-        .unwrap_err();
+        let error =
+            unpack_all(&store, &[(Hash::of(deb), folder.path().join(deb))], Ownership::Ignore, &Progress::silent())
+                .unwrap_err();
         assert!(error_chain(&error).contains(deb), "{}", error_chain(&error));
     }
-    assert_eq!(
-        store
-            .usage()
-            .unwrap()
-            .iter()
-            .map(|part| part.count)
-            .sum::<u64>(),
-        0
-    );
+    assert_eq!(store.usage().unwrap().iter().map(|part| part.count).sum::<u64>(), 0);
 }

@@ -105,9 +105,7 @@ impl FetchError {
         match self {
             Self::Unreachable { .. } | Self::Truncated { .. } => true,
             Self::Interrupted { source, .. } => match &**source {
-                ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::TooManyRedirects => {
-                    false
-                }
+                ureq::Error::Rustls(_) | ureq::Error::Tls(_) | ureq::Error::TooManyRedirects => false,
                 // A certificate that is refused arrives as this kind.
                 ureq::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
                 _ => true,
@@ -124,14 +122,20 @@ impl FetchError {
         let what = self.to_string();
         let hint = match &self {
             Self::Disk { .. } => return self.into(),
-            Self::NotFound { .. } => "the archive may have moved on: run `larder lock` to resolve against its present state".to_owned(),
+            Self::NotFound { .. } => {
+                "the archive may have moved on: run `larder lock` to resolve against its present state".to_owned()
+            }
             Self::Unreachable { .. } => {
                 format!("check the network connection, or set {variable} to the address of a mirror that answers")
             }
             Self::Mismatch { .. } => {
-                format!("the mirror or something on the way alters files: set {variable} to another mirror, or run `larder lock` if the archive replaced the file")
+                format!(
+                    "the mirror or something on the way alters files: set {variable} to another mirror, or run `larder lock` if the archive replaced the file"
+                )
             }
-            Self::BadUrl { .. } | Self::NoUrl { .. } => format!("check the archive's address in the profile and {variable}"),
+            Self::BadUrl { .. } | Self::NoUrl { .. } => {
+                format!("check the archive's address in the profile and {variable}")
+            }
             Self::Status { .. } | Self::Interrupted { .. } | Self::Truncated { .. } | Self::TooLarge { .. } => {
                 format!("run the command again (what arrived is kept), or set {variable} to another mirror")
             }
@@ -147,16 +151,8 @@ impl FetchError {
 
 /// Name of the environment variable that replaces an archive's mirror.
 fn mirror_variable(archive: &str) -> String {
-    let name: String = archive
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_uppercase()
-            } else {
-                '_'
-            }
-        })
-        .collect();
+    let name: String =
+        archive.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
     format!("LARDER_MIRROR_{name}")
 }
 
@@ -187,26 +183,17 @@ mod tests {
             got: Hash::of("wrong"),
         };
         let text = error.to_string();
-        for part in [
-            "bash 5.2",
-            "http://mirror/bash.deb",
-            &Hash::of("right").to_string(),
-            &Hash::of("wrong").to_string(),
-        ] {
+        for part in
+            ["bash 5.2", "http://mirror/bash.deb", &Hash::of("right").to_string(), &Hash::of("wrong").to_string()]
+        {
             assert!(text.contains(part), "{text}");
         }
     }
 
     #[test]
     fn a_full_disk_is_not_blamed_on_the_network() {
-        let error = FetchError::Disk {
-            path: "/cache/file".into(),
-            source: io::ErrorKind::StorageFull.into(),
-        };
+        let error = FetchError::Disk { path: "/cache/file".into(), source: io::ErrorKind::StorageFull.into() };
         let text = report::render(&error.explain(None));
-        assert!(
-            text.contains("the disk is full") && !text.contains("network"),
-            "{text}"
-        );
+        assert!(text.contains("the disk is full") && !text.contains("network"), "{text}");
     }
 }

@@ -16,9 +16,7 @@ pub(super) const CONNECTIONS: usize = 8;
 /// The pool of connections. Proxies come from the environment (`http_proxy`, `no_proxy`, …), trusted
 /// certificates from the system, so that networks with their own authority work.
 pub(super) fn agent(patience: &Patience) -> Agent {
-    let tls = TlsConfig::builder()
-        .root_certs(RootCerts::PlatformVerifier)
-        .build();
+    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let config = Agent::config_builder()
         .tls_config(tls)
         .user_agent(concat!("larder/", env!("CARGO_PKG_VERSION")))
@@ -61,11 +59,7 @@ impl Answer {
 }
 
 /// Asks for a file, or for the rest of it.
-pub(super) fn ask(
-    agent: &Agent,
-    url: &str,
-    resume: Option<Resume<'_>>,
-) -> Result<Answer, FetchError> {
+pub(super) fn ask(agent: &Agent, url: &str, resume: Option<Resume<'_>>) -> Result<Answer, FetchError> {
     let mut request = agent.get(url);
     if let Some(Resume { offset, validator }) = resume {
         request = request.header(header::RANGE, format!("bytes={offset}-"));
@@ -79,19 +73,12 @@ pub(super) fn ask(
         StatusCode::OK => Ok(answer(response, 0)),
         StatusCode::PARTIAL_CONTENT => {
             let (first, length) = content_range(&response).unwrap_or_default();
-            Ok(Answer {
-                length,
-                ..answer(response, first)
-            })
+            Ok(Answer { length, ..answer(response, first) })
         }
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(FetchError::NotFound { url }),
         status => {
             let (status, retry_after) = (status.as_u16(), retry_after(&response));
-            Err(FetchError::Status {
-                url,
-                status,
-                retry_after,
-            })
+            Err(FetchError::Status { url, status, retry_after })
         }
     }
 }
@@ -99,36 +86,19 @@ pub(super) fn ask(
 fn answer(response: Response<Body>, offset: u64) -> Answer {
     let validator = validator(&response);
     let (_, body) = response.into_parts();
-    Answer {
-        offset,
-        validator,
-        length: body.content_length(),
-        body,
-    }
+    Answer { offset, validator, length: body.content_length(), body }
 }
 
 /// RFC 9110, 13.1.5: only a strong ETag or a date may go into `If-Range`.
 fn validator(response: &Response<Body>) -> Option<String> {
-    let header = |name| {
-        response
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-    };
+    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let etag = header(header::ETAG).filter(|etag| etag.starts_with('"'));
-    etag.or_else(|| header(header::LAST_MODIFIED))
-        .map(str::to_owned)
+    etag.or_else(|| header(header::LAST_MODIFIED)).map(str::to_owned)
 }
 
 /// First byte and total length of `Content-Range: bytes 100-199/200`.
 fn content_range(response: &Response<Body>) -> Option<(u64, Option<u64>)> {
-    parse_content_range(
-        response
-            .headers()
-            .get(header::CONTENT_RANGE)?
-            .to_str()
-            .ok()?,
-    )
+    parse_content_range(response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?)
 }
 
 fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
@@ -138,60 +108,33 @@ fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
 
 /// `Retry-After`, in its form of seconds.
 fn retry_after(response: &Response<Body>) -> Option<Duration> {
-    let seconds = response
-        .headers()
-        .get(header::RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()?;
+    let seconds = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
 /// Tells "nobody there" from "the transfer broke" from "no address at all".
 pub(super) fn classify(url: &str, error: ureq::Error) -> FetchError {
-    use std::io::ErrorKind::{
-        AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable,
-    };
+    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
     use ureq::{Error, Timeout};
     let url = url.to_owned();
     match &error {
-        Error::BadUri(_) | Error::Http(_) => FetchError::BadUrl {
-            url,
-            source: Box::new(error),
-        },
-        Error::HostNotFound
-        | Error::ConnectionFailed
-        | Error::Timeout(Timeout::Resolve | Timeout::Connect) => FetchError::Unreachable {
-            url,
-            reason: error.to_string(),
-        },
+        Error::BadUri(_) | Error::Http(_) => FetchError::BadUrl { url, source: Box::new(error) },
+        Error::HostNotFound | Error::ConnectionFailed | Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+            FetchError::Unreachable { url, reason: error.to_string() }
+        }
         Error::Io(io)
             if matches!(
                 io.kind(),
-                ConnectionRefused
-                    | HostUnreachable
-                    | NetworkUnreachable
-                    | NetworkDown
-                    | AddrNotAvailable
+                ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown | AddrNotAvailable
             ) =>
         {
-            FetchError::Unreachable {
-                url,
-                reason: io.to_string(),
-            }
+            FetchError::Unreachable { url, reason: io.to_string() }
         }
         // The standard library gives a failed look-up no kind of its own, only this text.
         Error::Io(io) if io.to_string().starts_with("failed to lookup address") => {
-            FetchError::Unreachable {
-                url,
-                reason: "the server's name cannot be resolved".to_owned(),
-            }
+            FetchError::Unreachable { url, reason: "the server's name cannot be resolved".to_owned() }
         }
-        _ => FetchError::Interrupted {
-            url,
-            source: Box::new(error),
-        },
+        _ => FetchError::Interrupted { url, source: Box::new(error) },
     }
 }
 
@@ -201,10 +144,7 @@ mod tests {
 
     #[test]
     fn content_ranges_are_read_strictly() {
-        assert_eq!(
-            parse_content_range("bytes 100-199/200"),
-            Some((100, Some(200)))
-        );
+        assert_eq!(parse_content_range("bytes 100-199/200"), Some((100, Some(200))));
         assert_eq!(parse_content_range("bytes 100-199/*"), Some((100, None)));
         for bad in ["", "bytes", "bytes */200", "items 1-2/3", "bytes x-2/3"] {
             assert_eq!(parse_content_range(bad), None, "{bad}");

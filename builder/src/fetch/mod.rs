@@ -58,12 +58,7 @@ impl Fetcher {
     }
 
     fn with_patience(progress: Progress, patience: Patience) -> Self {
-        Self {
-            agent: http::agent(&patience),
-            progress,
-            patience,
-            allowance: Allowance::new(patience.allowance),
-        }
+        Self { agent: http::agent(&patience), progress, patience, allowance: Allowance::new(patience.allowance) }
     }
 
     /// A small file of at most `limit` bytes, unverified.
@@ -75,8 +70,7 @@ impl Fetcher {
                 Err(error) => error,
             };
             failures += 1;
-            if !error.is_transient() || failures >= self.patience.attempts || !self.allowance.take()
-            {
+            if !error.is_transient() || failures >= self.patience.attempts || !self.allowance.take() {
                 return Err(error);
             }
             thread::sleep(self.patience.pause_after(failures, &error));
@@ -87,45 +81,26 @@ impl Fetcher {
         let mut answer = http::ask(&self.agent, url, None)?;
         let length = answer.length;
         let mut bytes = Vec::new();
-        let read = answer
-            .reader()
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes);
+        let read = answer.reader().take(limit.saturating_add(1)).read_to_end(&mut bytes);
         let got = bytes.len() as u64;
         if got > limit {
-            return Err(FetchError::TooLarge {
-                url: url.to_owned(),
-                limit,
-            });
+            return Err(FetchError::TooLarge { url: url.to_owned(), limit });
         }
         match read {
             Ok(_) => Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 let expected = length.unwrap_or(got + 1);
-                Err(FetchError::Truncated {
-                    url: url.to_owned(),
-                    expected,
-                    got,
-                })
+                Err(FetchError::Truncated { url: url.to_owned(), expected, got })
             }
             Err(error) => Err(http::classify(url, error.into())),
         }
     }
 
     /// Fetches what the store does not have yet. One result for each download, in their order.
-    pub fn to_store(
-        &self,
-        store: &Store,
-        downloads: &[Download],
-    ) -> Vec<Result<PathBuf, FetchError>> {
+    pub fn to_store(&self, store: &Store, downloads: &[Download]) -> Vec<Result<PathBuf, FetchError>> {
         let total = downloads.iter().map(|download| download.size).sum();
         let bar = self.progress.bytes("Fetching", total);
-        let batch = Batch {
-            fetcher: self,
-            store,
-            unreachable: Mutex::default(),
-            disk_full: AtomicBool::new(false),
-        };
+        let batch = Batch { fetcher: self, store, unreachable: Mutex::default(), disk_full: AtomicBool::new(false) };
         // Largest first, so that none of them starts when all others are done.
         let mut order: Vec<usize> = (0..downloads.len()).collect();
         order.sort_by_key(|&index| std::cmp::Reverse(downloads[index].size));
@@ -138,14 +113,10 @@ impl Fetcher {
             done
         };
         let mut results = thread::scope(|scope| {
-            let workers: Vec<_> = (0..CONNECTIONS.min(downloads.len()))
-                .map(|_| scope.spawn(work))
-                .collect();
-            let joined = workers.into_iter().map(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
+            let workers: Vec<_> = (0..CONNECTIONS.min(downloads.len())).map(|_| scope.spawn(work)).collect();
+            let joined = workers
+                .into_iter()
+                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             joined.flatten().collect::<Vec<_>>()
         });
         bar.finish_and_clear();
@@ -172,10 +143,7 @@ impl Batch<'_> {
     }
 
     fn check_reachable(&self, url: &str) -> Result<(), FetchError> {
-        let unreachable = self
-            .unreachable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
         if unreachable.contains(server(url)) {
             return Err(FetchError::Unreachable {
                 url: url.to_owned(),
@@ -189,10 +157,7 @@ impl Batch<'_> {
     fn check_disk(&self) -> Result<(), FetchError> {
         if self.disk_full.load(Ordering::Relaxed) {
             let path = self.store.folder().to_owned();
-            return Err(FetchError::Disk {
-                path,
-                source: io::ErrorKind::StorageFull.into(),
-            });
+            return Err(FetchError::Disk { path, source: io::ErrorKind::StorageFull.into() });
         }
         Ok(())
     }
@@ -200,10 +165,7 @@ impl Batch<'_> {
     fn remember(&self, error: &FetchError) {
         match error {
             FetchError::Unreachable { url, .. } => {
-                let mut unreachable = self
-                    .unreachable
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut unreachable = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
                 unreachable.insert(server(url).to_owned());
             }
             FetchError::Disk { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
@@ -217,9 +179,7 @@ impl Batch<'_> {
 /// Scheme and authority of an address: `http://deb.debian.org`.
 fn server(url: &str) -> &str {
     let start = url.find("://").map_or(0, |at| at + 3);
-    url[start..]
-        .find('/')
-        .map_or(url, |end| &url[..start + end])
+    url[start..].find('/').map_or(url, |end| &url[..start + end])
 }
 
 #[cfg(test)]

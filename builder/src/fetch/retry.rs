@@ -41,17 +41,10 @@ impl Patience {
     /// The pause after this many failures in a row: a random share of the doubled pause, at least half,
     /// or what the server asks for.
     pub fn pause_after(&self, failures: u32, error: &FetchError) -> Duration {
-        let doubled = self
-            .pause
-            .saturating_mul(1 << failures.saturating_sub(1).min(16));
-        let pause = doubled
-            .min(self.longest_pause)
-            .mul_f64(0.5 + random_share() / 2.0);
+        let doubled = self.pause.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        let pause = doubled.min(self.longest_pause).mul_f64(0.5 + random_share() / 2.0);
         match error {
-            FetchError::Status {
-                retry_after: Some(asked),
-                ..
-            } => pause.max(*asked).min(self.longest_pause),
+            FetchError::Status { retry_after: Some(asked), .. } => pause.max(*asked).min(self.longest_pause),
             _ => pause,
         }
     }
@@ -68,11 +61,7 @@ impl Allowance {
 
     /// Takes one retry; false when none is left.
     pub fn take(&self) -> bool {
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                left.checked_sub(1)
-            })
-            .is_ok()
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 }
 
@@ -99,37 +88,24 @@ mod tests {
         };
         let patience = Patience::default();
         assert_eq!(patience.pause_after(1, &busy(7)), Duration::from_secs(7));
-        assert_eq!(
-            patience.pause_after(1, &busy(86400)),
-            patience.longest_pause
-        );
+        assert_eq!(patience.pause_after(1, &busy(86400)), patience.longest_pause);
     }
 
     #[test]
     fn pauses_double_up_to_the_longest_and_are_not_all_alike() {
-        let patience = Patience {
-            pause: Duration::from_secs(1),
-            longest_pause: Duration::from_secs(10),
-            ..Patience::default()
-        };
+        let patience =
+            Patience { pause: Duration::from_secs(1), longest_pause: Duration::from_secs(10), ..Patience::default() };
         for (failures, full) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (41, 10)] {
-            let (pause, full) = (
-                patience.pause_after(failures, &gone()),
-                Duration::from_secs(full),
-            );
+            let (pause, full) = (patience.pause_after(failures, &gone()), Duration::from_secs(full));
             assert!(pause >= full / 2 && pause <= full, "{failures}: {pause:?}");
         }
-        let some: std::collections::HashSet<_> =
-            (0..10).map(|_| patience.pause_after(4, &gone())).collect();
+        let some: std::collections::HashSet<_> = (0..10).map(|_| patience.pause_after(4, &gone())).collect();
         assert!(some.len() > 1);
     }
 
     #[test]
     fn the_allowance_ends() {
         let allowance = Allowance::new(2);
-        assert_eq!(
-            [allowance.take(), allowance.take(), allowance.take()],
-            [true, true, false]
-        );
+        assert_eq!([allowance.take(), allowance.take(), allowance.take()], [true, true, false]);
     }
 }

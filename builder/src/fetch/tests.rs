@@ -34,11 +34,7 @@ impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path().to_owned())).unwrap();
-        Self {
-            folder,
-            store,
-            fetcher: Fetcher::with_patience(Progress::silent(), impatient()),
-        }
+        Self { folder, store, fetcher: Fetcher::with_patience(Progress::silent(), impatient()) }
     }
 
     fn fetch(&self, wanted: Download) -> Result<PathBuf, FetchError> {
@@ -46,9 +42,7 @@ impl Bench {
     }
 
     fn partials(&self) -> usize {
-        fs::read_dir(self.folder.path().join("v1/partial"))
-            .unwrap()
-            .count()
+        fs::read_dir(self.folder.path().join("v1/partial")).unwrap().count()
     }
 
     fn leave_partial(&self, content: &[u8]) {
@@ -76,11 +70,7 @@ fn fetch_from(
 }
 
 fn ranges(server: &Server) -> Vec<Option<usize>> {
-    server
-        .requests()
-        .iter()
-        .map(|request| request.range)
-        .collect()
+    server.requests().iter().map(|request| request.range).collect()
 }
 
 fn refusing_address() -> String {
@@ -101,11 +91,7 @@ fn a_file_is_stored_under_its_hash_and_fetched_once() {
 fn a_connection_that_closes_midway_is_resumed_by_range() {
     let (bench, server, result) = fetch_from(|request| {
         let reply = Reply::ranged(&body(), request).header("ETag", "\"v1\"");
-        if request.nth == 0 {
-            reply.cut(100_000)
-        } else {
-            reply
-        }
+        if request.nth == 0 { reply.cut(100_000) } else { reply }
     });
     assert_eq!(fs::read(result.unwrap()).unwrap(), body());
     assert_eq!(ranges(&server), [None, Some(100_000)]);
@@ -115,10 +101,7 @@ fn a_connection_that_closes_midway_is_resumed_by_range() {
 
 #[test]
 fn what_an_earlier_run_left_is_continued() {
-    let (bench, server) = (
-        Bench::new(),
-        Server::start(|request| Reply::ranged(&body(), request)),
-    );
+    let (bench, server) = (Bench::new(), Server::start(|request| Reply::ranged(&body(), request)));
     bench.leave_partial(&body()[..200_000]);
     bench.fetch(wanted(&[&server.url("file")])).unwrap();
     assert_eq!(ranges(&server), [Some(200_000)]);
@@ -135,15 +118,9 @@ fn a_file_that_an_earlier_run_completed_needs_no_request() {
 #[test]
 fn a_bad_left_over_is_thrown_away() {
     for left in [vec![9; 1000], vec![9; 300_000], vec![9; 400_000]] {
-        let (bench, server) = (
-            Bench::new(),
-            Server::start(|request| Reply::ranged(&body(), request)),
-        );
+        let (bench, server) = (Bench::new(), Server::start(|request| Reply::ranged(&body(), request)));
         bench.leave_partial(&left);
-        assert_eq!(
-            fs::read(bench.fetch(wanted(&[&server.url("file")])).unwrap()).unwrap(),
-            body()
-        );
+        assert_eq!(fs::read(bench.fetch(wanted(&[&server.url("file")])).unwrap()).unwrap(), body());
         assert_eq!(bench.partials(), 0);
     }
 }
@@ -161,13 +138,7 @@ fn a_server_that_ignores_ranges_still_serves() {
 fn a_range_that_cannot_be_satisfied_starts_over() {
     let (bench, server) = (
         Bench::new(),
-        Server::start(|request| {
-            if request.range.is_some() {
-                Reply::status(416)
-            } else {
-                Reply::whole(&body())
-            }
-        }),
+        Server::start(|request| if request.range.is_some() { Reply::status(416) } else { Reply::whole(&body()) }),
     );
     bench.leave_partial(&body()[..200_000]);
     bench.fetch(wanted(&[&server.url("file")])).unwrap();
@@ -179,18 +150,12 @@ fn a_range_other_than_the_one_asked_for_is_not_mixed_in() {
     let (bench, server) = (
         Bench::new(),
         Server::start(|request| {
-            let wrong = Request {
-                range: request.range.map(|first| first + 1),
-                ..request.clone()
-            };
+            let wrong = Request { range: request.range.map(|first| first + 1), ..request.clone() };
             Reply::ranged(&body(), &wrong)
         }),
     );
     bench.leave_partial(&body()[..200_000]);
-    assert_eq!(
-        fs::read(bench.fetch(wanted(&[&server.url("file")])).unwrap()).unwrap(),
-        body()
-    );
+    assert_eq!(fs::read(bench.fetch(wanted(&[&server.url("file")])).unwrap()).unwrap(), body());
 }
 
 #[test]
@@ -198,12 +163,9 @@ fn wrong_bytes_are_refused_naming_file_address_and_hashes() {
     let (bench, server, result) = fetch_from(|_| Reply::whole(&vec![7; 300_000]));
     let error = result.unwrap_err();
     assert!(matches!(error, FetchError::Mismatch { .. }), "{error}");
-    for part in [
-        "file 1.0",
-        &server.url("file"),
-        &Hash::of(body()).to_string(),
-        &Hash::of(vec![7; 300_000]).to_string(),
-    ] {
+    for part in
+        ["file 1.0", &server.url("file"), &Hash::of(body()).to_string(), &Hash::of(vec![7; 300_000]).to_string()]
+    {
         assert!(error.to_string().contains(part), "{error}");
     }
     assert_eq!(server.requests().len(), 2, "one retry from scratch");
@@ -213,16 +175,10 @@ fn wrong_bytes_are_refused_naming_file_address_and_hashes() {
 
 #[test]
 fn an_endless_body_is_cut_off() {
-    let endless: [fn() -> Reply; 2] = [
-        || Reply::unframed(&body()).endless(),
-        || Reply::unframed(b"").endless(),
-    ];
+    let endless: [fn() -> Reply; 2] = [|| Reply::unframed(&body()).endless(), || Reply::unframed(b"").endless()];
     for reply in endless {
         let (bench, _server, result) = fetch_from(move |_| reply());
-        assert!(
-            matches!(result, Err(FetchError::TooLarge { limit: 300_000, .. })),
-            "{result:?}"
-        );
+        assert!(matches!(result, Err(FetchError::TooLarge { limit: 300_000, .. })), "{result:?}");
         assert_eq!(bench.partials(), 0);
     }
 }
@@ -230,10 +186,7 @@ fn an_endless_body_is_cut_off() {
 #[test]
 fn a_body_announced_too_large_is_not_read() {
     let (_bench, server, result) = fetch_from(|_| Reply::whole(&vec![0; 300_001]));
-    assert!(
-        matches!(result, Err(FetchError::TooLarge { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(FetchError::TooLarge { .. })), "{result:?}");
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -241,24 +194,11 @@ fn a_body_announced_too_large_is_not_read() {
 fn a_body_that_is_always_cut_is_an_error_and_kept_for_later() {
     for framed in [true, false] {
         let (bench, server, result) = fetch_from(move |_| {
-            let reply = if framed {
-                Reply::whole(&body())
-            } else {
-                Reply::unframed(&body())
-            };
+            let reply = if framed { Reply::whole(&body()) } else { Reply::unframed(&body()) };
             reply.cut(1000)
         });
         let error = result.unwrap_err();
-        assert!(
-            matches!(
-                error,
-                FetchError::Truncated {
-                    expected: 300_000,
-                    ..
-                }
-            ),
-            "{error:?}"
-        );
+        assert!(matches!(error, FetchError::Truncated { expected: 300_000, .. }), "{error:?}");
         assert!(server.requests().len() > 2);
         assert_eq!(bench.partials(), 1);
     }
@@ -267,23 +207,19 @@ fn a_body_that_is_always_cut_is_an_error_and_kept_for_later() {
 #[test]
 fn a_missing_file_is_told_apart_and_not_retried() {
     let (bench, server, result) = fetch_from(|_| Reply::status(404));
-    assert!(
-        matches!(result, Err(FetchError::NotFound { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(FetchError::NotFound { .. })), "{result:?}");
     assert_eq!(server.requests().len(), 1);
     assert_eq!(bench.partials(), 0);
 }
 
 #[test]
 fn a_busy_server_is_asked_again() {
-    let (_bench, server, result) = fetch_from(|request| {
-        if request.nth < 2 {
-            Reply::status(503).header("Retry-After", "1")
-        } else {
-            Reply::whole(&body())
-        }
-    });
+    let (_bench, server, result) =
+        fetch_from(
+            |request| {
+                if request.nth < 2 { Reply::status(503).header("Retry-After", "1") } else { Reply::whole(&body()) }
+            },
+        );
     result.unwrap();
     assert_eq!(server.requests().len(), 3);
 }
@@ -291,10 +227,7 @@ fn a_busy_server_is_asked_again() {
 #[test]
 fn a_server_that_stays_busy_is_left_alone() {
     let (_bench, server, result) = fetch_from(|_| Reply::status(503));
-    assert!(
-        matches!(result, Err(FetchError::Status { status: 503, .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(FetchError::Status { status: 503, .. })), "{result:?}");
     assert_eq!(server.requests().len(), 3);
 }
 
@@ -302,11 +235,7 @@ fn a_server_that_stays_busy_is_left_alone() {
 fn a_stalled_transfer_is_broken_off_and_retried() {
     let (_bench, server, result) = fetch_from(|request| {
         let reply = Reply::ranged(&body(), request);
-        if request.nth == 0 {
-            reply.stall(Duration::from_secs(20))
-        } else {
-            reply
-        }
+        if request.nth == 0 { reply.stall(Duration::from_secs(20)) } else { reply }
     });
     result.unwrap();
     assert_eq!(server.requests().len(), 2);
@@ -315,16 +244,10 @@ fn a_stalled_transfer_is_broken_off_and_retried() {
 #[test]
 fn the_next_address_is_tried_when_the_mirror_dropped_the_file() {
     let handler = |request: &Request| {
-        if request.path == "mirror" {
-            Reply::status(404)
-        } else {
-            Reply::whole(&body())
-        }
+        if request.path == "mirror" { Reply::status(404) } else { Reply::whole(&body()) }
     };
     let (bench, server) = (Bench::new(), Server::start(handler));
-    bench
-        .fetch(wanted(&[&server.url("mirror"), &server.url("snapshot")]))
-        .unwrap();
+    bench.fetch(wanted(&[&server.url("mirror"), &server.url("snapshot")])).unwrap();
     assert_eq!(server.requests().len(), 2);
 }
 
@@ -332,30 +255,18 @@ fn the_next_address_is_tried_when_the_mirror_dropped_the_file() {
 fn a_file_gone_from_the_mirror_is_not_found_even_if_the_snapshot_archive_is_unreachable() {
     let (bench, server) = (Bench::new(), Server::start(|_| Reply::status(404)));
     let result = bench.fetch(wanted(&[&server.url("mirror"), &refusing_address()]));
-    assert!(
-        matches!(result, Err(FetchError::NotFound { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(FetchError::NotFound { .. })), "{result:?}");
 }
 
 #[test]
 fn nobody_waits_again_for_a_server_that_does_not_answer() {
     let bench = Bench::new();
     let url = refusing_address();
-    let downloads: Vec<_> = (0..200)
-        .map(|n| Download {
-            sha256: Hash::of([n]),
-            ..wanted(&[&format!("{url}/{n}")])
-        })
-        .collect();
+    let downloads: Vec<_> =
+        (0..200).map(|n| Download { sha256: Hash::of([n]), ..wanted(&[&format!("{url}/{n}")]) }).collect();
     let start = Instant::now();
     let results = bench.fetcher.to_store(&bench.store, &downloads);
-    assert!(
-        results
-            .iter()
-            .all(|result| matches!(result, Err(FetchError::Unreachable { .. }))),
-        "{results:?}"
-    );
+    assert!(results.iter().all(|result| matches!(result, Err(FetchError::Unreachable { .. }))), "{results:?}");
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(bench.partials(), 0);
 }
@@ -363,19 +274,13 @@ fn nobody_waits_again_for_a_server_that_does_not_answer() {
 #[test]
 fn an_unknown_host_is_unreachable() {
     let result = Bench::new().fetcher.get("http://no-such-host.invalid/", 10);
-    assert!(
-        matches!(result, Err(FetchError::Unreachable { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(FetchError::Unreachable { .. })), "{result:?}");
 }
 
 #[test]
 fn a_text_that_is_no_address_is_refused() {
     let result = Bench::new().fetch(wanted(&["not an address"]));
-    assert!(
-        matches!(result, Err(FetchError::BadUrl { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(FetchError::BadUrl { .. })), "{result:?}");
 }
 
 #[test]
@@ -388,9 +293,7 @@ fn a_full_disk_is_reported_as_such_and_leaves_nothing() {
         disk_full: AtomicBool::new(false),
     };
     let error = transfer::run_on_full_disk(&batch, &wanted(&[&server.url("file")])).unwrap_err();
-    let FetchError::Disk { source, .. } = &error else {
-        panic!("{error:?}")
-    };
+    let FetchError::Disk { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     assert_eq!(bench.partials(), 0);
     assert!(batch.check_disk().is_err(), "the others stop too");
@@ -412,29 +315,16 @@ fn many_files_share_few_connections_and_keep_their_order() {
     let downloads: Vec<_> = (0..60).map(download).collect();
     let results = bench.fetcher.to_store(&bench.store, &downloads);
     for (n, result) in results.into_iter().enumerate() {
-        assert_eq!(
-            fs::read_to_string(result.unwrap()).unwrap(),
-            format!("f{n}").repeat(100)
-        );
+        assert_eq!(fs::read_to_string(result.unwrap()).unwrap(), format!("f{n}").repeat(100));
     }
-    assert!(
-        server.connections() <= CONNECTIONS,
-        "{} connections",
-        server.connections()
-    );
+    assert!(server.connections() <= CONNECTIONS, "{} connections", server.connections());
 }
 
 #[test]
 fn the_same_file_wanted_twice_at_once_is_fetched_once() {
-    let (bench, server) = (
-        Bench::new(),
-        Server::start(|_| Reply::whole(&body()).stall(Duration::from_millis(100))),
-    );
+    let (bench, server) = (Bench::new(), Server::start(|_| Reply::whole(&body()).stall(Duration::from_millis(100))));
     let one = wanted(&[&server.url("file")]);
-    for result in bench
-        .fetcher
-        .to_store(&bench.store, &[one.clone(), one.clone(), one])
-    {
+    for result in bench.fetcher.to_store(&bench.store, &[one.clone(), one.clone(), one]) {
         result.unwrap();
     }
     assert_eq!(server.requests().len(), 1);
@@ -451,16 +341,7 @@ fn a_small_file_is_read_up_to_its_limit() {
     });
     let fetcher = Bench::new().fetcher;
     assert_eq!(fetcher.get(&server.url("cut"), 7).unwrap(), b"release");
-    assert!(matches!(
-        fetcher.get(&server.url("whole"), 6),
-        Err(FetchError::TooLarge { limit: 6, .. })
-    ));
-    assert!(matches!(
-        fetcher.get(&server.url("endless"), 100),
-        Err(FetchError::TooLarge { .. })
-    ));
-    assert!(matches!(
-        fetcher.get(&server.url("gone"), 100),
-        Err(FetchError::NotFound { .. })
-    ));
+    assert!(matches!(fetcher.get(&server.url("whole"), 6), Err(FetchError::TooLarge { limit: 6, .. })));
+    assert!(matches!(fetcher.get(&server.url("endless"), 100), Err(FetchError::TooLarge { .. })));
+    assert!(matches!(fetcher.get(&server.url("gone"), 100), Err(FetchError::NotFound { .. })));
 }

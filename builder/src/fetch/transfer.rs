@@ -34,11 +34,7 @@ struct Partial {
 }
 
 /// Fetches one file into the store, unless it is already there.
-pub(super) fn run(
-    batch: &Batch<'_>,
-    wanted: &Download,
-    bar: &ProgressBar,
-) -> Result<PathBuf, FetchError> {
+pub(super) fn run(batch: &Batch<'_>, wanted: &Download, bar: &ProgressBar) -> Result<PathBuf, FetchError> {
     let store = batch.store;
     if let Some(path) = store.blob_of_size(&wanted.sha256, wanted.size) {
         bar.inc(wanted.size);
@@ -52,14 +48,7 @@ pub(super) fn run(
         return Ok(path);
     }
     bar.inc(partial.length);
-    Transfer {
-        batch,
-        wanted,
-        partial,
-        validator: None,
-        bar,
-    }
-    .into_store()
+    Transfer { batch, wanted, partial, validator: None, bar }.into_store()
 }
 
 impl Transfer<'_> {
@@ -75,13 +64,10 @@ impl Transfer<'_> {
             }
         }
         let Partial { path, file, .. } = &self.partial;
-        self.batch
-            .store
-            .adopt_partial(path, file, &self.wanted.sha256)
-            .map_err(|source| {
-                self.partial.discard();
-                self.partial.failed(source)
-            })
+        self.batch.store.adopt_partial(path, file, &self.wanted.sha256).map_err(|source| {
+            self.partial.discard();
+            self.partial.failed(source)
+        })
     }
 
     /// Tries the addresses in order. The first one's error is the telling one: a mirror that no longer
@@ -95,20 +81,14 @@ impl Transfer<'_> {
                 Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        Err(first_error.unwrap_or_else(|| FetchError::NoUrl {
-            label: self.wanted.label.clone(),
-        }))
+        Err(first_error.unwrap_or_else(|| FetchError::NoUrl { label: self.wanted.label.clone() }))
     }
 
     /// Tries one address until the whole file is here with the right hash. Content that proves wrong is
     /// fetched once more from scratch: a bad resumed part is more likely than a bad server.
     fn try_address(&mut self, url: &str) -> Result<(), FetchError> {
         let first = self.complete_and_check(url);
-        if matches!(first, Err(FetchError::Mismatch { .. })) {
-            self.complete_and_check(url)
-        } else {
-            first
-        }
+        if matches!(first, Err(FetchError::Mismatch { .. })) { self.complete_and_check(url) } else { first }
     }
 
     /// All bytes with the right hash, or none.
@@ -119,12 +99,7 @@ impl Transfer<'_> {
             return Ok(());
         }
         self.restart()?;
-        Err(FetchError::Mismatch {
-            label: self.wanted.label.clone(),
-            url: url.to_owned(),
-            expected,
-            got,
-        })
+        Err(FetchError::Mismatch { label: self.wanted.label.clone(), url: url.to_owned(), expected, got })
     }
 
     /// Retries until all bytes are here. Attempts that bring nothing are counted; one that brings
@@ -138,14 +113,8 @@ impl Transfer<'_> {
             let Err(error) = self.attempt(url) else {
                 return Ok(());
             };
-            fruitless = if self.partial.length > before {
-                1
-            } else {
-                fruitless + 1
-            };
-            let again = error.is_transient()
-                && fruitless < patience.attempts
-                && self.batch.fetcher.allowance.take();
+            fruitless = if self.partial.length > before { 1 } else { fruitless + 1 };
+            let again = error.is_transient() && fruitless < patience.attempts && self.batch.fetcher.allowance.take();
             if !again {
                 self.batch.remember(&error);
                 return Err(error);
@@ -157,15 +126,8 @@ impl Transfer<'_> {
 
     /// One request, its body added to what is here.
     fn attempt(&mut self, url: &str) -> Result<(), FetchError> {
-        let validator = self
-            .validator
-            .as_ref()
-            .filter(|(from, _)| from == url)
-            .map(|(_, value)| value.as_str());
-        let resume = (self.partial.length > 0).then_some(Resume {
-            offset: self.partial.length,
-            validator,
-        });
+        let validator = self.validator.as_ref().filter(|(from, _)| from == url).map(|(_, value)| value.as_str());
+        let resume = (self.partial.length > 0).then_some(Resume { offset: self.partial.length, validator });
         let mut answer = match http::ask(&self.batch.fetcher.agent, url, resume) {
             // Range Not Satisfiable: the server's file is not the one this part came from.
             Err(FetchError::Status { status: 416, .. }) if resume.is_some() => {
@@ -174,14 +136,8 @@ impl Transfer<'_> {
             }
             answer => answer?,
         };
-        if answer
-            .length
-            .is_some_and(|length| length > self.wanted.size)
-        {
-            return Err(FetchError::TooLarge {
-                url: url.to_owned(),
-                limit: self.wanted.size,
-            });
+        if answer.length.is_some_and(|length| length > self.wanted.size) {
+            return Err(FetchError::TooLarge { url: url.to_owned(), limit: self.wanted.size });
         }
         if answer.offset != self.partial.length {
             self.restart()?;
@@ -211,23 +167,14 @@ impl Transfer<'_> {
                 return if missing == 0 {
                     Ok(())
                 } else {
-                    Err(FetchError::Truncated {
-                        url: url.to_owned(),
-                        expected,
-                        got,
-                    })
+                    Err(FetchError::Truncated { url: url.to_owned(), expected, got })
                 };
             }
             if count as u64 > missing {
                 self.restart()?;
-                return Err(FetchError::TooLarge {
-                    url: url.to_owned(),
-                    limit: self.wanted.size,
-                });
+                return Err(FetchError::TooLarge { url: url.to_owned(), limit: self.wanted.size });
             }
-            self.partial
-                .append(&buffer[..count])
-                .inspect_err(|error| self.batch.remember(error))?;
+            self.partial.append(&buffer[..count]).inspect_err(|error| self.batch.remember(error))?;
             self.bar.inc(count as u64);
         }
     }
@@ -243,8 +190,7 @@ impl Partial {
     /// Opens and locks the partial file, hashing what an earlier run left.
     fn open(store: &Store, wanted: &Download) -> Result<Self, FetchError> {
         let path = store.partial_path(&wanted.sha256);
-        let mut partial =
-            Self::open_locked(path.clone()).map_err(|source| FetchError::Disk { path, source })?;
+        let mut partial = Self::open_locked(path.clone()).map_err(|source| FetchError::Disk { path, source })?;
         partial.take_stock(wanted.size)?;
         Ok(partial)
     }
@@ -254,43 +200,24 @@ impl Partial {
     fn open_locked(path: PathBuf) -> io::Result<Self> {
         use std::os::unix::fs::MetadataExt as _;
         loop {
-            let file = fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)?;
+            let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
             let file = file.into_parts().0;
             file.lock()?;
-            if fs::metadata(&path).is_ok_and(|named| {
-                file.metadata()
-                    .is_ok_and(|locked| locked.ino() == named.ino())
-            }) {
-                return Ok(Self {
-                    path,
-                    file,
-                    hasher: Hasher::default(),
-                    length: 0,
-                });
+            if fs::metadata(&path).is_ok_and(|named| file.metadata().is_ok_and(|locked| locked.ino() == named.ino())) {
+                return Ok(Self { path, file, hasher: Hasher::default(), length: 0 });
             }
         }
     }
 
     fn take_stock(&mut self, size: u64) -> Result<(), FetchError> {
-        let length = io::copy(&mut (&self.file).take(size + 1), &mut self.hasher)
-            .map_err(|source| self.failed(source))?;
+        let length =
+            io::copy(&mut (&self.file).take(size + 1), &mut self.hasher).map_err(|source| self.failed(source))?;
         self.length = length;
-        if length > size {
-            self.restart()
-        } else {
-            Ok(())
-        }
+        if length > size { self.restart() } else { Ok(()) }
     }
 
     fn append(&mut self, data: &[u8]) -> Result<(), FetchError> {
-        self.file
-            .write_all(data)
-            .map_err(|source| self.failed(source))?;
+        self.file.write_all(data).map_err(|source| self.failed(source))?;
         self.hasher.update(data);
         self.length += data.len() as u64;
         Ok(())
@@ -298,19 +225,14 @@ impl Partial {
 
     fn restart(&mut self) -> Result<(), FetchError> {
         self.file.set_len(0).map_err(|source| self.failed(source))?;
-        self.file
-            .seek(SeekFrom::Start(0))
-            .map_err(|source| self.failed(source))?;
+        self.file.seek(SeekFrom::Start(0)).map_err(|source| self.failed(source))?;
         self.hasher = Hasher::default();
         self.length = 0;
         Ok(())
     }
 
     fn failed(&self, source: io::Error) -> FetchError {
-        FetchError::Disk {
-            path: self.path.clone(),
-            source,
-        }
+        FetchError::Disk { path: self.path.clone(), source }
     }
 
     /// Best effort: what cannot be removed is resumed or pruned later.
@@ -321,21 +243,8 @@ impl Partial {
 
 /// The same with a disk that takes no byte: every write to /dev/full fails with ENOSPC (full(4)).
 #[cfg(test)]
-pub(super) fn run_on_full_disk(
-    batch: &Batch<'_>,
-    wanted: &Download,
-) -> Result<PathBuf, FetchError> {
+pub(super) fn run_on_full_disk(batch: &Batch<'_>, wanted: &Download) -> Result<PathBuf, FetchError> {
     let mut partial = Partial::open(batch.store, wanted)?;
-    partial.file = File::options()
-        .write(true)
-        .open("/dev/full")
-        .map_err(|source| partial.failed(source))?;
-    Transfer {
-        batch,
-        wanted,
-        partial,
-        validator: None,
-        bar: &ProgressBar::hidden(),
-    }
-    .into_store()
+    partial.file = File::options().write(true).open("/dev/full").map_err(|source| partial.failed(source))?;
+    Transfer { batch, wanted, partial, validator: None, bar: &ProgressBar::hidden() }.into_store()
 }

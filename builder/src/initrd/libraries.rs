@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn links_are_followed_inside_the_root_only() {
-        let destination = |path: &str, target: &str| link_destination(Path::new(path), Path::new(target)).display().to_string();
+        let destination =
+            |path: &str, target: &str| link_destination(Path::new(path), Path::new(target)).display().to_string();
         assert_eq!(destination("usr/bin/udevd", "../lib/udevd"), "usr/lib/udevd");
         assert_eq!(destination("usr/bin/init", "/usr/lib/systemd/systemd"), "usr/lib/systemd/systemd");
         assert_eq!(destination("a/b", "../../../../etc/shadow"), "etc/shadow");

@@ -224,7 +224,13 @@ fn mount_root(tree: &RootTree, top: &Path, binds: &[Bind]) -> anyhow::Result<Pat
     Ok(root)
 }
 
-fn mount(source: Option<&str>, target: &Path, kind: Option<&str>, flags: MsFlags, data: Option<&str>) -> anyhow::Result<()> {
+fn mount(
+    source: Option<&str>,
+    target: &Path,
+    kind: Option<&str>,
+    flags: MsFlags,
+    data: Option<&str>,
+) -> anyhow::Result<()> {
     nix::mount::mount(source, target, kind, flags, data)
         .with_context(|| format!("mounting {} at {}", kind.or(source).unwrap_or("flags"), target.display()))
 }
@@ -253,13 +259,21 @@ fn mount_dev(target: &Path) -> anyhow::Result<()> {
             mount_bind(&source, &target.join(name), true)?;
         }
     }
-    for (name, link) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")] {
+    for (name, link) in
+        [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")]
+    {
         fs_err::os::unix::fs::symlink(link, target.join(name))?;
     }
     mount_tmpfs(&target.join("shm"), "mode=1777")?;
     let pts = target.join("pts");
     fs_err::create_dir(&pts)?;
-    mount(Some("devpts"), &pts, Some("devpts"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some("newinstance,ptmxmode=0666,mode=620"))
+    mount(
+        Some("devpts"),
+        &pts,
+        Some("devpts"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+        Some("newinstance,ptmxmode=0666,mode=620"),
+    )
 }
 
 fn mount_bind(source: &Path, target: &Path, writable: bool) -> anyhow::Result<()> {

@@ -42,7 +42,11 @@ fn a_value_set_twice_is_a_conflict() {
 
 #[test]
 fn inheritance_is_one_level_deep() {
-    let files = [("base.toml", BASE), ("a.toml", "schema = 1\ninherits = \"base\"\n"), ("b.toml", "schema = 1\ninherits = \"a\"\n")];
+    let files = [
+        ("base.toml", BASE),
+        ("a.toml", "schema = 1\ninherits = \"base\"\n"),
+        ("b.toml", "schema = 1\ninherits = \"a\"\n"),
+    ];
     insta::assert_snapshot!(complaint(&files, "b"), @r"
     error: profiles/b.toml: its base inherits from `base` in turn
 

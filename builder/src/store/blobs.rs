@@ -21,9 +21,7 @@ impl Store {
     /// [`Store::blob_of_size`] instead.
     pub fn blob(&self, hash: &Hash) -> Option<PathBuf> {
         let path = self.blob_path(hash);
-        let metadata = fs::symlink_metadata(&path)
-            .ok()
-            .filter(|metadata| metadata.is_file())?;
+        let metadata = fs::symlink_metadata(&path).ok().filter(|metadata| metadata.is_file())?;
         files::stamp(&path, &metadata);
         Some(path)
     }
@@ -33,11 +31,7 @@ impl Store {
     /// reads every byte.
     pub fn blob_of_size(&self, hash: &Hash, size: u64) -> Option<PathBuf> {
         let metadata = fs::symlink_metadata(self.blob_path(hash)).ok()?;
-        if metadata.len() == size {
-            self.blob(hash)
-        } else {
-            None
-        }
+        if metadata.len() == size { self.blob(hash) } else { None }
     }
 
     /// Stores what `reader` yields, provided that it has the expected hash.
@@ -57,10 +51,7 @@ impl Store {
         }
         let got = hasher.finish();
         if got != *expected {
-            return Err(Mistake::new(format!(
-                "hash mismatch: expected sha256 {expected}, got {got}"
-            ))
-            .into());
+            return Err(Mistake::new(format!("hash mismatch: expected sha256 {expected}, got {got}")).into());
         }
         let path = self.blob_path(expected);
         commit_file(file, &path)?;
@@ -73,12 +64,7 @@ impl Store {
     }
 
     /// Moves a finished download, whose hash its caller has checked, to its final name.
-    pub(crate) fn adopt_partial(
-        &self,
-        partial: &Path,
-        file: &std::fs::File,
-        hash: &Hash,
-    ) -> io::Result<PathBuf> {
+    pub(crate) fn adopt_partial(&self, partial: &Path, file: &std::fs::File, hash: &Hash) -> io::Result<PathBuf> {
         let path = self.blob_path(hash);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;

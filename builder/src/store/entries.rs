@@ -89,9 +89,7 @@ impl Store {
         }
         let path = self.entry_path(bucket, key);
         let mut state = open_state(&state_path(&path))?;
-        state
-            .lock()
-            .with_context(|| format!("waiting for {}", path.display()))?;
+        state.lock().with_context(|| format!("waiting for {}", path.display()))?;
         // The one before us may have made it while we waited.
         if let Some(path) = self.existing_entry(bucket, key) {
             return Ok(path);
@@ -104,11 +102,7 @@ impl Store {
         // Before the rename: an entry without a state is not trusted.
         write_state(&mut state, &boot_id())?;
         scratch.rename(&path)?;
-        self.shared
-            .unsynced
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(path.clone());
+        self.shared.unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
         Ok(path)
     }
 
@@ -135,20 +129,14 @@ impl Store {
 impl Drop for Shared {
     /// One sync for all entries that were made; only then are they durable.
     fn drop(&mut self) {
-        let made = std::mem::take(
-            self.unsynced
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let made = std::mem::take(self.unsynced.get_mut().unwrap_or_else(PoisonError::into_inner));
         if made.is_empty() {
             return;
         }
-        let synced = fs::File::open(&self.folder)
-            .is_ok_and(|folder| nix::unistd::syncfs(folder.file()).is_ok());
+        let synced = fs::File::open(&self.folder).is_ok_and(|folder| nix::unistd::syncfs(folder.file()).is_ok());
         for path in made.iter().filter(|_| synced) {
             // Failing leaves the boot id: the entry is good until the next boot.
-            let _ = open_state(&state_path(path))
-                .and_then(|mut state| write_state(&mut state, DURABLE));
+            let _ = open_state(&state_path(path)).and_then(|mut state| write_state(&mut state, DURABLE));
         }
     }
 }
@@ -162,26 +150,18 @@ fn open_state(path: &Path) -> anyhow::Result<std::fs::File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)?;
+    let file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
     Ok(file.into_parts().0)
 }
 
 fn write_state(file: &mut std::fs::File, content: &str) -> anyhow::Result<()> {
-    file.set_len(0)
-        .and_then(|()| file.write_all(content.as_bytes()))
-        .context("writing the state of an entry")
+    file.set_len(0).and_then(|()| file.write_all(content.as_bytes())).context("writing the state of an entry")
 }
 
 /// Names this boot of the machine (random(4)). Without it no entry outlives its process: slow, not wrong.
 fn boot_id() -> String {
     let mut text = String::new();
-    let read = fs::File::open("/proc/sys/kernel/random/boot_id")
-        .and_then(|mut file| file.read_to_string(&mut text));
+    let read = fs::File::open("/proc/sys/kernel/random/boot_id").and_then(|mut file| file.read_to_string(&mut text));
     match read {
         Ok(_) => text.trim().to_owned(),
         Err(_) => format!("process {}", std::process::id()),

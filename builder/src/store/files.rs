@@ -16,10 +16,8 @@ const STAMP_EVERY: Duration = Duration::from_secs(3600);
 /// means that the file may be pruned earlier.
 pub(super) fn stamp(path: &Path, metadata: &Metadata) {
     let now = SystemTime::now();
-    let recent = metadata.modified().is_ok_and(|modified| {
-        now.duration_since(modified)
-            .is_ok_and(|age| age < STAMP_EVERY)
-    });
+    let recent =
+        metadata.modified().is_ok_and(|modified| now.duration_since(modified).is_ok_and(|age| age < STAMP_EVERY));
     if !recent && let Ok(file) = fs::File::open(path) {
         let _ = file.set_modified(now);
     }
@@ -73,14 +71,10 @@ pub(super) fn empty_folder(folder: &Path) -> io::Result<()> {
 /// Room that a file or tree takes on the disk; a hard-linked file counts once.
 pub(super) fn disk_usage(path: &Path) -> u64 {
     let mut seen = HashSet::new();
-    let files = walkdir::WalkDir::new(path)
-        .into_iter()
-        .filter_map(Result::ok);
-    let sizes = files
-        .filter_map(|file| file.metadata().ok())
-        .filter(|metadata| {
-            let once = metadata.nlink() == 1 || metadata.is_dir();
-            once || seen.insert((metadata.dev(), metadata.ino()))
-        });
+    let files = walkdir::WalkDir::new(path).into_iter().filter_map(Result::ok);
+    let sizes = files.filter_map(|file| file.metadata().ok()).filter(|metadata| {
+        let once = metadata.nlink() == 1 || metadata.is_dir();
+        once || seen.insert((metadata.dev(), metadata.ino()))
+    });
     sizes.map(|metadata| metadata.blocks() * 512).sum()
 }

@@ -77,15 +77,8 @@ impl Store {
         if lock.try_lock().is_ok() {
             let _ = files::empty_folder(&folder.join("tmp"));
         }
-        lock.lock_shared()
-            .with_context(|| format!("locking the store {}", folder.display()))?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                folder,
-                _lock: lock,
-                unsynced: Mutex::default(),
-            }),
-        })
+        lock.lock_shared().with_context(|| format!("locking the store {}", folder.display()))?;
+        Ok(Self { shared: Arc::new(Shared { folder, _lock: lock, unsynced: Mutex::default() }) })
     }
 
     /// Where the store would be (`larder cache dir`), without touching it.
@@ -100,12 +93,9 @@ impl Store {
         let lock = lock_file(&folder)?;
         match lock.try_lock() {
             Ok(()) => Ok(Exclusive::new(folder, lock)),
-            Err(TryLockError::WouldBlock) => Err(Mistake::new(format!(
-                "{}: in use by another larder",
-                root.display()
-            ))
-            .hint("wait until it is done, then run the command again")
-            .into()),
+            Err(TryLockError::WouldBlock) => Err(Mistake::new(format!("{}: in use by another larder", root.display()))
+                .hint("wait until it is done, then run the command again")
+                .into()),
             Err(TryLockError::Error(error)) => Err(error).context("locking the store"),
         }
     }
@@ -118,12 +108,8 @@ impl Store {
     /// A fresh folder below `tmp/`, removed when the guard is dropped.
     pub fn scratch(&self, purpose: &str) -> anyhow::Result<Scratch> {
         let tmp = self.folder().join("tmp");
-        let made = tempfile::Builder::new()
-            .prefix(&format!("{purpose}-"))
-            .tempdir_in(&tmp);
-        let path = made
-            .with_context(|| format!("making a folder in {}", tmp.display()))?
-            .keep();
+        let made = tempfile::Builder::new().prefix(&format!("{purpose}-")).tempdir_in(&tmp);
+        let path = made.with_context(|| format!("making a folder in {}", tmp.display()))?.keep();
         let scratch = Scratch { path };
         files::set_mode(&scratch.path, 0o755)?;
         Ok(scratch)
@@ -142,25 +128,18 @@ impl Store {
     pub fn set_release(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         let path = self.release_path(name);
         let mut file = self.temporary_file()?;
-        file.write_all(bytes)
-            .with_context(|| format!("writing {}", path.display()))?;
+        file.write_all(bytes).with_context(|| format!("writing {}", path.display()))?;
         commit_file(file, &path)
     }
 
     fn release_path(&self, name: &str) -> PathBuf {
-        self.folder()
-            .join("releases")
-            .join(Hash::of(name).to_string())
-            .join("InRelease")
+        self.folder().join("releases").join(Hash::of(name).to_string()).join("InRelease")
     }
 
     fn temporary_file(&self) -> anyhow::Result<tempfile::NamedTempFile> {
         let tmp = self.folder().join("tmp");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        let file = tempfile::Builder::new()
-            .prefix("file-")
-            .permissions(mode)
-            .tempfile_in(&tmp);
+        let file = tempfile::Builder::new().prefix("file-").permissions(mode).tempfile_in(&tmp);
         file.with_context(|| format!("making a file in {}", tmp.display()))
     }
 }
@@ -196,63 +175,39 @@ fn commit_file(file: tempfile::NamedTempFile, to: &Path) -> anyhow::Result<()> {
     let parent = to.parent().context("a file in the store has a folder")?;
     fs::create_dir_all(parent)?;
     file.as_file().sync_data().with_context(committing)?;
-    file.persist(to)
-        .map_err(|error| error.error)
-        .with_context(committing)?;
+    file.persist(to).map_err(|error| error.error).with_context(committing)?;
     Ok(())
 }
 
 fn locate(root: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let environment = |name: &str| std::env::var_os(name);
     let root = locate_in(root, environment).ok_or_else(|| {
-        Mistake::new(
-            "no place for the cache: neither LARDER_CACHE_DIR, XDG_CACHE_HOME nor HOME is set",
-        )
-        .hint("set LARDER_CACHE_DIR to a folder with 20 GB of room")
+        Mistake::new("no place for the cache: neither LARDER_CACHE_DIR, XDG_CACHE_HOME nor HOME is set")
+            .hint("set LARDER_CACHE_DIR to a folder with 20 GB of room")
     })?;
     std::path::absolute(&root).with_context(|| format!("locating {}", root.display()))
 }
 
 /// The XDG specification wants a relative XDG_CACHE_HOME ignored.
-fn locate_in(
-    root: Option<PathBuf>,
-    environment: impl Fn(&str) -> Option<OsString>,
-) -> Option<PathBuf> {
-    let folder = |name| {
-        environment(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+fn locate_in(root: Option<PathBuf>, environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let folder = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     root.or_else(|| folder("LARDER_CACHE_DIR"))
-        .or_else(|| {
-            folder("XDG_CACHE_HOME")
-                .filter(|path| path.is_absolute())
-                .map(|path| path.join("larder"))
-        })
+        .or_else(|| folder("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|path| path.join("larder")))
         .or_else(|| folder("HOME").map(|home| home.join(".cache/larder")))
 }
 
 /// Creates what is missing of the fixed folders; returns the layout's folder.
 fn create(root: &Path) -> anyhow::Result<PathBuf> {
     let folder = root.join(LAYOUT);
-    let made = ["blobs", "partial", "releases", "tmp"]
-        .iter()
-        .try_for_each(|name| fs::create_dir_all(folder.join(name)));
-    made.and_then(|()| tag(root))
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied
-            | io::ErrorKind::ReadOnlyFilesystem
-            | io::ErrorKind::NotADirectory => {
-                let mistake =
-                    Mistake::new(format!("{}: the cache cannot be written", root.display()));
-                anyhow::Error::from(
-                    mistake
-                        .hint("set LARDER_CACHE_DIR to a folder that you may write to")
-                        .because(error),
-                )
-            }
-            _ => anyhow::Error::from(error).context("creating the store"),
-        })?;
+    let made =
+        ["blobs", "partial", "releases", "tmp"].iter().try_for_each(|name| fs::create_dir_all(folder.join(name)));
+    made.and_then(|()| tag(root)).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
+            let mistake = Mistake::new(format!("{}: the cache cannot be written", root.display()));
+            anyhow::Error::from(mistake.hint("set LARDER_CACHE_DIR to a folder that you may write to").because(error))
+        }
+        _ => anyhow::Error::from(error).context("creating the store"),
+    })?;
     Ok(folder)
 }
 
@@ -265,11 +220,7 @@ fn tag(root: &Path) -> io::Result<()> {
 }
 
 fn lock_file(folder: &Path) -> anyhow::Result<std::fs::File> {
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join(".lock"))?;
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(".lock"))?;
     Ok(file.into_parts().0)
 }
 

@@ -26,35 +26,13 @@ fn make_old(path: &Path) {
 #[test]
 fn the_place_is_taken_from_the_environment_in_order() {
     let place = |pairs: &[(&str, &str)]| {
-        let find = |name: &str| {
-            pairs
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| OsString::from(value))
-        };
+        let find = |name: &str| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| OsString::from(value));
         locate_in(None, find).map(|path| path.display().to_string())
     };
-    assert_eq!(
-        place(&[
-            ("LARDER_CACHE_DIR", "/a"),
-            ("XDG_CACHE_HOME", "/b"),
-            ("HOME", "/c")
-        ])
-        .unwrap(),
-        "/a"
-    );
-    assert_eq!(
-        place(&[("XDG_CACHE_HOME", "/b"), ("HOME", "/c")]).unwrap(),
-        "/b/larder"
-    );
-    assert_eq!(
-        place(&[("XDG_CACHE_HOME", "relative"), ("HOME", "/c")]).unwrap(),
-        "/c/.cache/larder"
-    );
-    assert_eq!(
-        place(&[("LARDER_CACHE_DIR", ""), ("HOME", "/c")]).unwrap(),
-        "/c/.cache/larder"
-    );
+    assert_eq!(place(&[("LARDER_CACHE_DIR", "/a"), ("XDG_CACHE_HOME", "/b"), ("HOME", "/c")]).unwrap(), "/a");
+    assert_eq!(place(&[("XDG_CACHE_HOME", "/b"), ("HOME", "/c")]).unwrap(), "/b/larder");
+    assert_eq!(place(&[("XDG_CACHE_HOME", "relative"), ("HOME", "/c")]).unwrap(), "/c/.cache/larder");
+    assert_eq!(place(&[("LARDER_CACHE_DIR", ""), ("HOME", "/c")]).unwrap(), "/c/.cache/larder");
     assert_eq!(place(&[]), None);
 }
 
@@ -135,8 +113,7 @@ fn an_entry_that_fails_leaves_nothing_and_can_be_made_later() {
 fn an_entry_from_before_a_power_cut_is_made_again() {
     let (_folder, store) = store();
     let key = Hash::of("key");
-    let make =
-        |content: &'static str| move |into: &Path| Ok(fs::write(into.join("file"), content)?);
+    let make = |content: &'static str| move |into: &Path| Ok(fs::write(into.join("file"), content)?);
     let path = store.entry(Bucket::Layers, &key, make("first")).unwrap();
     for lost in ["", "the-id-of-another-boot"] {
         fs::write(entries::state_path(&path), lost).unwrap();
@@ -149,18 +126,10 @@ fn an_entry_from_before_a_power_cut_is_made_again() {
 #[test]
 fn entries_are_durable_once_the_store_is_closed() {
     let (_folder, store) = store();
-    let path = store
-        .entry(Bucket::Layers, &Hash::of("key"), |_| Ok(()))
-        .unwrap();
-    assert_ne!(
-        fs::read_to_string(entries::state_path(&path)).unwrap(),
-        "durable"
-    );
+    let path = store.entry(Bucket::Layers, &Hash::of("key"), |_| Ok(())).unwrap();
+    assert_ne!(fs::read_to_string(entries::state_path(&path)).unwrap(), "durable");
     drop(store);
-    assert_eq!(
-        fs::read_to_string(entries::state_path(&path)).unwrap(),
-        "durable"
-    );
+    assert_eq!(fs::read_to_string(entries::state_path(&path)).unwrap(), "durable");
 }
 
 #[test]
@@ -186,37 +155,20 @@ fn pruning_waits_for_nobody_and_says_so() {
 #[test]
 fn pruning_removes_only_what_was_not_used_lately() {
     let (folder, store) = store();
-    let old_blob = store
-        .insert_blob("old".as_bytes(), &Hash::of("old"))
-        .unwrap();
-    let used_blob = store
-        .insert_blob("used".as_bytes(), &Hash::of("used"))
-        .unwrap();
-    let old_entry = store
-        .entry(Bucket::Trees, &Hash::of("old"), |_| Ok(()))
-        .unwrap();
-    let used_entry = store
-        .entry(Bucket::Trees, &Hash::of("used"), |_| Ok(()))
-        .unwrap();
+    let old_blob = store.insert_blob("old".as_bytes(), &Hash::of("old")).unwrap();
+    let used_blob = store.insert_blob("used".as_bytes(), &Hash::of("used")).unwrap();
+    let old_entry = store.entry(Bucket::Trees, &Hash::of("old"), |_| Ok(())).unwrap();
+    let used_entry = store.entry(Bucket::Trees, &Hash::of("used"), |_| Ok(())).unwrap();
     drop(store);
-    for path in [
-        &old_blob,
-        &used_blob,
-        &entries::state_path(&old_entry),
-        &entries::state_path(&used_entry),
-    ] {
+    for path in [&old_blob, &used_blob, &entries::state_path(&old_entry), &entries::state_path(&used_entry)] {
         make_old(path);
     }
     let store = Store::open(Some(folder.path().to_owned())).unwrap();
     store.blob(&Hash::of("used")).unwrap();
-    store
-        .existing_entry(Bucket::Trees, &Hash::of("used"))
-        .unwrap();
+    store.existing_entry(Bucket::Trees, &Hash::of("used")).unwrap();
     drop(store);
 
-    let freed = exclusive(&folder)
-        .prune(Duration::from_secs(30 * 86400))
-        .unwrap();
+    let freed = exclusive(&folder).prune(Duration::from_secs(30 * 86400)).unwrap();
     assert_eq!(freed.count, 2);
     assert!(!old_blob.exists() && !old_entry.exists() && !entries::state_path(&old_entry).exists());
     assert!(used_blob.exists() && used_entry.exists());
@@ -225,9 +177,7 @@ fn pruning_removes_only_what_was_not_used_lately() {
 #[test]
 fn cleaning_removes_everything_even_read_only_folders() {
     let (folder, store) = store();
-    store
-        .insert_blob("blob".as_bytes(), &Hash::of("blob"))
-        .unwrap();
+    store.insert_blob("blob".as_bytes(), &Hash::of("blob")).unwrap();
     store.set_release("debian/trixie", b"release").unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("precious"), "kept").unwrap();
@@ -243,13 +193,8 @@ fn cleaning_removes_everything_even_read_only_folders() {
     let freed = exclusive(&folder).clean().unwrap();
     assert_eq!(freed.count, 3);
     assert!(outside.path().join("precious").exists());
-    let left: u64 = Store::open(Some(folder.path().to_owned()))
-        .unwrap()
-        .usage()
-        .unwrap()
-        .iter()
-        .map(|part| part.count)
-        .sum();
+    let left: u64 =
+        Store::open(Some(folder.path().to_owned())).unwrap().usage().unwrap().iter().map(|part| part.count).sum();
     assert_eq!(left, 0);
 }
 
@@ -260,37 +205,21 @@ fn room_is_told_by_part() {
         fs::write(into.join("one"), vec![1; 100_000])?;
         Ok(fs::hard_link(into.join("one"), into.join("two"))?)
     };
-    store
-        .entry(Bucket::Unpacked, &Hash::of("deb"), make)
-        .unwrap();
+    store.entry(Bucket::Unpacked, &Hash::of("deb"), make).unwrap();
     let usage = store.usage().unwrap();
     assert_eq!((usage[0].part.as_str(), usage[0].count), ("unpacked-v1", 1));
-    assert!(
-        usage[0].bytes < 200_000,
-        "a hard-linked file counts once, not {}",
-        usage[0].bytes
-    );
+    assert!(usage[0].bytes < 200_000, "a hard-linked file counts once, not {}", usage[0].bytes);
 }
 
 #[test]
 fn verifying_finds_and_removes_a_damaged_blob() {
     let (folder, store) = store();
-    let good = store
-        .insert_blob("good".as_bytes(), &Hash::of("good"))
-        .unwrap();
-    let bad = store
-        .insert_blob("fine".as_bytes(), &Hash::of("fine"))
-        .unwrap();
+    let good = store.insert_blob("good".as_bytes(), &Hash::of("good")).unwrap();
+    let bad = store.insert_blob("fine".as_bytes(), &Hash::of("fine")).unwrap();
     fs::write(&bad, "fin?").unwrap();
     drop(store);
     let damaged = exclusive(&folder).verify().unwrap();
-    assert_eq!(
-        damaged,
-        [Damaged {
-            path: bad.clone(),
-            got: Hash::of("fin?")
-        }]
-    );
+    assert_eq!(damaged, [Damaged { path: bad.clone(), got: Hash::of("fin?") }]);
     assert!(good.exists() && !bad.exists());
 }
 
@@ -307,8 +236,6 @@ fn what_a_killed_process_left_is_swept_by_the_next() {
 #[test]
 fn stored_files_can_be_read_by_others() {
     let (_folder, store) = store();
-    let path = store
-        .insert_blob("blob".as_bytes(), &Hash::of("blob"))
-        .unwrap();
+    let path = store.insert_blob("blob".as_bytes(), &Hash::of("blob")).unwrap();
     assert_eq!(fs::metadata(path).unwrap().mode() & 0o444, 0o444);
 }

@@ -58,17 +58,12 @@ impl Store {
 
 impl Exclusive {
     pub(super) fn new(folder: PathBuf, lock: File) -> Self {
-        Self {
-            folder,
-            _lock: lock,
-        }
+        Self { folder, _lock: lock }
     }
 
     /// Removes what was not used for this long, and whatever interrupted processes left.
     pub fn prune(&self, unused_for: Duration) -> anyhow::Result<Freed> {
-        let before = SystemTime::now()
-            .checked_sub(unused_for)
-            .context("the age reaches back before 1970")?;
+        let before = SystemTime::now().checked_sub(unused_for).context("the age reaches back before 1970")?;
         let mut freed = Freed::default();
         freed.empty(&self.folder.join("tmp"))?;
         for part in parts(&self.folder)? {
@@ -96,8 +91,7 @@ impl Exclusive {
     pub fn verify(&self) -> anyhow::Result<Vec<Damaged>> {
         let mut damaged = Vec::new();
         for path in items(&self.folder.join("blobs"))? {
-            let got =
-                Hash::of_file(&path).with_context(|| format!("reading {}", path.display()))?;
+            let got = Hash::of_file(&path).with_context(|| format!("reading {}", path.display()))?;
             if path.file_name() != Some(OsStr::new(&got.to_string())) {
                 fs::remove_file(&path)?;
                 damaged.push(Damaged { path, got });
@@ -128,16 +122,8 @@ impl Freed {
 fn usage(folder: &Path) -> anyhow::Result<Vec<Usage>> {
     let mut list = Vec::new();
     for part in parts(folder)? {
-        let name = part
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        list.push(Usage {
-            part: name,
-            count: items(&part)?.len() as u64,
-            bytes: files::disk_usage(&part),
-        });
+        let name = part.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        list.push(Usage { part: name, count: items(&part)?.len() as u64, bytes: files::disk_usage(&part) });
     }
     list.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.part.cmp(&b.part)));
     Ok(list)
@@ -154,10 +140,7 @@ fn parts(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn items(part: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut items = children(part)?;
     if part.file_name() == Some(OsStr::new("blobs")) {
-        let nested = items
-            .iter()
-            .map(|folder| children(folder))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let nested = items.iter().map(|folder| children(folder)).collect::<anyhow::Result<Vec<_>>>()?;
         return Ok(nested.concat());
     }
     items.retain(|path| path.extension() != Some(OsStr::new("state")));
@@ -165,9 +148,7 @@ fn items(part: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn children(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut list = fs::read_dir(folder)?
-        .map(|child| Ok(child?.path()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut list = fs::read_dir(folder)?.map(|child| Ok(child?.path())).collect::<io::Result<Vec<_>>>()?;
     list.sort();
     Ok(list)
 }
@@ -178,9 +159,5 @@ fn last_use(item: &Path) -> anyhow::Result<SystemTime> {
 }
 
 fn ignore_missing(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound {
-        Ok(())
-    } else {
-        Err(error)
-    }
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }

@@ -40,7 +40,12 @@ pub fn compose(
         lists.push(added);
     }
     if let Some(provided) = provided {
-        let entries: Vec<_> = packages.iter().zip(&controls).zip(lists).map(|((package, control), list)| (package, control, list)).collect();
+        let entries: Vec<_> = packages
+            .iter()
+            .zip(&controls)
+            .zip(lists)
+            .map(|((package, control), list)| (package, control, list))
+            .collect();
         database::write(into, &entries, provided)?;
         base_tables(into)?;
     }
@@ -109,9 +114,12 @@ impl Composer<'_> {
             }
             if !self.replaces(index, other) {
                 let (one, two) = (&self.packages[other].name, &self.packages[index].name);
-                return Err(Mistake::new(format!("/{} is in {one} and in {two}, and neither replaces the other", path.display()))
-                    .hint(format!("forbid one of the two packages, or exclude the path in the profile's `files.exclude`"))
-                    .into());
+                return Err(Mistake::new(format!(
+                    "/{} is in {one} and in {two}, and neither replaces the other",
+                    path.display()
+                ))
+                .hint(format!("forbid one of the two packages, or exclude the path in the profile's `files.exclude`"))
+                .into());
             }
             fs_err::remove_file(&target)?;
         } else if let Some(parent) = target.parent() {

@@ -19,7 +19,8 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn read(package: &UnpackedPackage) -> anyhow::Result<Self> {
         let text = fs_err::read_to_string(package.folder.join("control/control"))?;
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
         let replaces = field("Replaces").unwrap_or_default().split(',');
         let replaces = replaces.filter_map(|relation| relation.split_whitespace().next()).map(str::to_owned).collect();
         let multi_arch_same = field("Multi-Arch") == Some("same");
@@ -28,11 +29,7 @@ impl Control {
 
     /// The stem of the package's files below `info/`.
     fn info_name(&self, package: &UnpackedPackage) -> String {
-        if self.multi_arch_same {
-            format!("{}:{}", package.name, package.architecture)
-        } else {
-            package.name.clone()
-        }
+        if self.multi_arch_same { format!("{}:{}", package.name, package.architecture) } else { package.name.clone() }
     }
 }
 

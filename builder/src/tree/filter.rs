@@ -50,7 +50,9 @@ mod tests {
     #[test]
     fn kept_paths_win_over_excluded_ones() {
         let owned = |globs: &[&str]| globs.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>();
-        let filter = PathFilter::new(&owned(&["usr/share/doc/**", "usr/lib/*.a"]), &owned(&["usr/share/doc/*/copyright"])).unwrap();
+        let filter =
+            PathFilter::new(&owned(&["usr/share/doc/**", "usr/lib/*.a"]), &owned(&["usr/share/doc/*/copyright"]))
+                .unwrap();
         let keeps = |path: &str| filter.keeps(Path::new(path));
         assert!(!keeps("usr/share/doc/adduser/README"));
         assert!(keeps("usr/share/doc/adduser/copyright"));

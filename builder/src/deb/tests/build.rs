@@ -8,16 +8,7 @@ use tar::EntryType;
 pub fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = b"!<arch>\n".to_vec();
     for (name, content) in members {
-        writeln!(
-            bytes,
-            "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`",
-            0,
-            0,
-            0,
-            100644,
-            content.len()
-        )
-        .unwrap();
+        writeln!(bytes, "{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`", 0, 0, 0, 100644, content.len()).unwrap();
         bytes.extend_from_slice(content);
         if content.len() % 2 == 1 {
             bytes.push(b'\n');
@@ -38,11 +29,7 @@ pub struct Entry {
 }
 
 pub fn file(name: &str, content: &str) -> Entry {
-    Entry {
-        content: content.into(),
-        mode: 0o644,
-        ..node(name, EntryType::Regular)
-    }
+    Entry { content: content.into(), mode: 0o644, ..node(name, EntryType::Regular) }
 }
 
 pub fn folder(name: &str) -> Entry {
@@ -50,29 +37,15 @@ pub fn folder(name: &str) -> Entry {
 }
 
 pub fn symlink(name: &str, target: &str) -> Entry {
-    Entry {
-        target: target.into(),
-        mode: 0o777,
-        ..node(name, EntryType::Symlink)
-    }
+    Entry { target: target.into(), mode: 0o777, ..node(name, EntryType::Symlink) }
 }
 
 pub fn hard_link(name: &str, target: &str) -> Entry {
-    Entry {
-        target: target.into(),
-        ..node(name, EntryType::Link)
-    }
+    Entry { target: target.into(), ..node(name, EntryType::Link) }
 }
 
 pub fn node(name: &str, kind: EntryType) -> Entry {
-    Entry {
-        name: name.into(),
-        kind,
-        mode: 0o755,
-        owner: 0,
-        content: Vec::new(),
-        target: String::new(),
-    }
+    Entry { name: name.into(), kind, mode: 0o755, owner: 0, content: Vec::new(), target: String::new() }
 }
 
 pub fn tar(entries: &[Entry]) -> Vec<u8> {
@@ -121,15 +94,8 @@ pub fn deb(entries: &[Entry]) -> Vec<u8> {
 }
 
 pub fn deb_with(suffix: &str, data: &[u8]) -> Vec<u8> {
-    let control = compress(
-        suffix,
-        &tar(&[folder("./"), file("./control", "Package: test\n")]),
-    );
-    let control = if suffix.is_empty() {
-        tar(&[file("./control", "Package: test\n")])
-    } else {
-        control
-    };
+    let control = compress(suffix, &tar(&[folder("./"), file("./control", "Package: test\n")]));
+    let control = if suffix.is_empty() { tar(&[file("./control", "Package: test\n")]) } else { control };
     ar(&[
         ("debian-binary", b"2.0\n"),
         (&format!("control.tar{suffix}"), &control),

@@ -32,10 +32,7 @@ pub struct Reply {
 impl Reply {
     /// The whole file, whatever range was asked for.
     pub fn whole(body: &[u8]) -> Self {
-        Self {
-            announced: Some(body.len()),
-            ..Self::unframed(body)
-        }
+        Self { announced: Some(body.len()), ..Self::unframed(body) }
     }
 
     /// The body ends where the connection does.
@@ -56,18 +53,11 @@ impl Reply {
             return Self::whole(body);
         };
         let range = format!("bytes {first}-{}/{}", body.len() - 1, body.len());
-        Self {
-            status: 206,
-            ..Self::whole(&body[first..])
-        }
-        .header("Content-Range", &range)
+        Self { status: 206, ..Self::whole(&body[first..]) }.header("Content-Range", &range)
     }
 
     pub fn status(status: u16) -> Self {
-        Self {
-            status,
-            ..Self::whole(b"")
-        }
+        Self { status, ..Self::whole(b"") }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -105,15 +95,8 @@ impl Server {
     pub fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (requests, connections) = (
-            Arc::new(Mutex::new(Vec::new())),
-            Arc::new(AtomicUsize::new(0)),
-        );
-        let server = Self {
-            address,
-            requests: requests.clone(),
-            connections: connections.clone(),
-        };
+        let (requests, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let server = Self { address, requests: requests.clone(), connections: connections.clone() };
         let handler = Arc::new(handler);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -139,11 +122,7 @@ impl Server {
 }
 
 /// One request on a connection; `None` when the connection is over.
-fn answer(
-    stream: &TcpStream,
-    handler: &dyn Fn(&Request) -> Reply,
-    requests: &Mutex<Vec<Request>>,
-) -> Option<()> {
+fn answer(stream: &TcpStream, handler: &dyn Fn(&Request) -> Reply, requests: &Mutex<Vec<Request>>) -> Option<()> {
     let mut request = read_request(stream)?;
     let reply = {
         let mut requests = requests.lock().unwrap();
@@ -153,16 +132,8 @@ fn answer(
         handler(&request)
     };
     let mut out = stream;
-    let length = reply
-        .announced
-        .map(|length| format!("Content-Length: {length}\r\n"))
-        .unwrap_or_default();
-    write!(
-        out,
-        "HTTP/1.1 {} Test\r\n{}{length}\r\n",
-        reply.status, reply.headers
-    )
-    .ok()?;
+    let length = reply.announced.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+    write!(out, "HTTP/1.1 {} Test\r\n{}{length}\r\n", reply.status, reply.headers).ok()?;
     thread::sleep(reply.stall);
     out.write_all(&reply.body).ok()?;
     if reply.endless {
@@ -176,26 +147,12 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
     let path = first.split(' ').nth(1)?.trim_start_matches('/').to_owned();
-    let mut request = Request {
-        path,
-        range: None,
-        if_range: None,
-        nth: 0,
-    };
+    let mut request = Request { path, range: None, if_range: None, nth: 0 };
     for line in lines {
         let line = line.ok()?;
-        match line
-            .split_once(": ")
-            .map(|(name, value)| (name.to_ascii_lowercase(), value))
-        {
+        match line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value)) {
             Some((name, value)) if name == "range" => {
-                request.range = Some(
-                    value
-                        .strip_prefix("bytes=")?
-                        .strip_suffix('-')?
-                        .parse()
-                        .ok()?,
-                );
+                request.range = Some(value.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?);
             }
             Some((name, value)) if name == "if-range" => request.if_range = Some(value.to_owned()),
             Some(_) => {}
