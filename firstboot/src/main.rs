@@ -3,7 +3,9 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use firstboot::boot_disk;
 use firstboot::health::System;
 
 /// Turns settings into a working home server, unlocks it, and reports on it.
@@ -22,15 +24,31 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Says whether a partition is on the disk that the system was started from; exit status 1 when it is not.
+    ///
+    /// For udev, which names the state partition of that disk, and of no other, /dev/disk/larder/state.
+    #[command(hide = true)]
+    OnBootDisk {
+        /// The kernel's name of the partition, such as sda7.
+        partition: String,
+    },
 }
 
 fn main() -> ExitCode {
-    match Args::parse().verb {
-        Verb::Health { json } => health(json).unwrap_or_else(|error| {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }),
-    }
+    let result = match Args::parse().verb {
+        Verb::Health { json } => health(json),
+        Verb::OnBootDisk { partition } => on_boot_disk(&partition),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+fn on_boot_disk(partition: &str) -> anyhow::Result<ExitCode> {
+    let holds =
+        boot_disk::holds(partition).with_context(|| format!("looking for the disk of partition {partition}"))?;
+    Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn health(json: bool) -> anyhow::Result<ExitCode> {

@@ -1,0 +1,55 @@
+//! The README is checked against the code: what it does not say, nobody finds.
+
+use std::path::Path;
+
+fn readme() -> String {
+    fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap()
+}
+
+/// The keys that serde expects, from its complaint about one that it does not.
+fn keys(text: &str) -> Vec<String> {
+    let error = larder::toml_file::parse::<larder::profile::file::ProfileFile>(text, "x").unwrap_err().to_string();
+    let (_, expected) = error.split_once("expected one of ").unwrap();
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_of_a_profile_is_documented() {
+    let readme = readme();
+    let tables = ["packages", "kernel", "files"];
+    for key in keys("schema = 1\nno-such-key = 1\n") {
+        let documented = match key.as_str() {
+            table if tables.contains(&table) => continue,
+            "archive" => "| `[[archive]]` |".to_owned(),
+            "variables" => "| `[variables]` |".to_owned(),
+            key => format!("| `{key}` |"),
+        };
+        assert!(readme.contains(&documented), "README.md does not explain the key {key} of a profile");
+    }
+    for table in tables {
+        for key in keys(&format!("schema = 1\n[{table}]\nno-such-key = 1\n")) {
+            assert!(readme.contains(&format!("| `{table}.{key}` |")), "README.md does not explain {table}.{key}");
+        }
+    }
+}
+
+#[test]
+fn every_environment_variable_is_documented() {
+    let readme = readme();
+    for folder in ["builder/src", "qemu/src", "tests"] {
+        for entry in walkdir::WalkDir::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder)) {
+            let entry = entry.unwrap();
+            if entry.path().extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let text = fs_err::read_to_string(entry.path()).unwrap();
+            for word in text.split('"').filter(|word| word.starts_with("LARDER_") && !word.contains(['{', ' ', '\n'])) {
+                assert!(
+                    readme.contains(&format!("`{word}`")),
+                    "README.md does not explain {word}, read in {}",
+                    entry.path().display()
+                );
+            }
+        }
+    }
+}
