@@ -1,12 +1,14 @@
 //! Kernel, modules, firmware and ZFS of an image.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use super::EPOCH;
 use crate::hash::{Hash, KeyBuilder};
-use crate::kernel::{firmware::FirmwareIndex, modules, modules::ModuleTree, zfs};
+use crate::kernel::firmware::{FirmwareIndex, MissingFirmware};
+use crate::kernel::{modules, modules::ModuleTree, zfs};
 use crate::lock::Lock;
 use crate::profile::Profile;
 use crate::report::Mistake;
@@ -63,7 +65,8 @@ pub(super) fn prepare(
     }
     let key = key.finish();
     let folder = session.store.entry(Bucket::Kernel, &key, |into| {
-        session.progress.step("Modules", || write_modules(profile, &kernel, packages, &zfs_modules, tools, into))
+        let write = || write_modules(profile, &kernel, packages, &zfs_modules, tools, into);
+        session.progress.step("Modules", write).map(|missing| report_missing(session, &missing))
     })?;
     Ok(KernelStage {
         vmlinuz: kernel.vmlinuz,
@@ -146,7 +149,18 @@ fn vermagic(modules: &Path) -> anyhow::Result<String> {
     module.info.vermagic.clone().context("the module erofs has no vermagic")
 }
 
-/// Writes `into/root` (modules, ZFS, firmware) and `into/initrd` (the initrd's modules).
+/// A device whose firmware is missing may still work, or need it only in some models: worth a line, no reason to stop.
+fn report_missing(session: &Session, missing: &[MissingFirmware]) {
+    if missing.is_empty() {
+        return;
+    }
+    let modules: BTreeSet<_> = missing.iter().flat_map(|firmware| &firmware.modules).cloned().collect();
+    let modules = modules.into_iter().collect::<Vec<_>>().join(", ");
+    session.progress.note(format!("firmware: {} files that {modules} may ask for are in no package of the lock", missing.len()));
+}
+
+/// Writes `into/root` (modules, ZFS, firmware) and `into/initrd` (the initrd's modules); returns the
+/// firmware that is missing.
 fn write_modules(
     profile: &Profile,
     kernel: &Kernel,
@@ -154,7 +168,7 @@ fn write_modules(
     zfs_modules: &[PathBuf],
     tools: &ToolsTree,
     into: &Path,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<MissingFirmware>> {
     let origin = format!("profile `{}`", profile.name);
     let (root, initrd) = (into.join("root"), into.join("initrd"));
     let allow = [profile.kernel.modules.clone(), profile.kernel.initrd_modules.clone()].concat();
@@ -172,5 +186,7 @@ fn write_modules(
     }
     let folders =
         packages.iter().map(|package| package.folder.join("data/usr/lib/firmware")).filter(|folder| folder.is_dir());
-    FirmwareIndex::open(folders)?.plan(&selection.firmware(), &profile.kernel.firmware, &origin)?.write(&root)
+    let firmware = FirmwareIndex::open(folders)?.plan(&selection.firmware(), &profile.kernel.firmware, &origin)?;
+    firmware.write(&root)?;
+    Ok(firmware.missing)
 }
