@@ -1,9 +1,9 @@
 //! Nothing that was changed behind the back of the signed root hash is run.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use larder_qemu::{BootMedium, Disk, Partition};
+use larder_qemu::{BootMedium, Disk, Partition, Vm};
 use larder_tests::{BOOT, Story, VerityTree};
 use uuid::{Uuid, uuid};
 
@@ -29,6 +29,24 @@ fn a_flipped_bit_in_the_verity_tree_is_refused_at_boot() -> Result<()> {
         let verity = partition(disk, ROOT_VERITY)?;
         disk.flip_bit(VerityTree::read(disk, &verity)?.leaf(0)).context("flipping a bit")
     })
+}
+
+#[test]
+fn a_missing_root_is_said_plainly_and_gives_the_other_slot_its_chance() -> Result<()> {
+    let story = Story::begin("missing-root")?;
+    // The last root= counts, and no device will ever have this name.
+    let machine =
+        story.machine(|builder| builder.medium(BootMedium::Nvme).kernel_argument("root=/dev/mapper/absent"))?;
+    let mut vm = machine.boot()?;
+    vm.wait_console("System damaged or its disk missing: restart in 10 s", BOOT)?;
+    // The firmware's line of the second start: the guest has restarted by itself, and asked nobody anything.
+    let starts = |vm: &Vm| vm.console().text().matches("EFI stub: Loaded initrd").count();
+    let deadline = Instant::now() + BOOT;
+    while starts(&vm) < 2 {
+        ensure!(Instant::now() < deadline, "the guest has not restarted");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
 }
 
 fn is_refused(name: &str, complaint: &str, tamper: impl FnOnce(&Disk) -> Result<()>) -> Result<()> {

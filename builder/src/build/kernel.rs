@@ -156,7 +156,9 @@ fn report_missing(session: &Session, missing: &[MissingFirmware]) {
     }
     let modules: BTreeSet<_> = missing.iter().flat_map(|firmware| &firmware.modules).cloned().collect();
     let modules = modules.into_iter().collect::<Vec<_>>().join(", ");
-    session.progress.note(format!("firmware: {} files that {modules} may ask for are in no package of the lock", missing.len()));
+    session
+        .progress
+        .note(format!("firmware: {} files that {modules} may ask for are in no package of the lock", missing.len()));
 }
 
 /// Writes `into/root` (modules, ZFS, firmware) and `into/initrd` (the initrd's modules); returns the
