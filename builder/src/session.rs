@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 
 use crate::archive::{self, Universe};
 use crate::deb::{self, Ownership};
-use crate::fetch::{Download, FetchError, Fetcher};
+use crate::fetch::{Download, FetchError, Fetcher, mirror_variable};
 use crate::hash::Hash;
 use crate::lock::{self, Lock, LockedPackage};
 use crate::profile::{Archive, PackageRequest};
@@ -38,6 +39,14 @@ pub struct Session {
     pub progress: Progress,
     fetcher: Fetcher,
     limits: Limits,
+    universes: Mutex<Vec<(Origin, Arc<Universe>)>>,
+}
+
+/// What a universe is made of. Requests that share it, as all tools trees do, share the universe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    archives: Vec<Archive>,
+    architectures: Vec<String>,
 }
 
 /// Something with a lock: a profile or a tools tree.
@@ -54,19 +63,35 @@ pub struct Lockable<'a> {
 impl Session {
     /// A run with these limits.
     pub fn new(project: Project, store: Store, progress: Progress, limits: Limits) -> Self {
-        Self { project, store, fetcher: Fetcher::new(progress.clone()), progress, limits }
+        Self { project, store, fetcher: Fetcher::new(progress.clone()), progress, limits, universes: Mutex::default() }
     }
 
     /// Resolves the request against the archives as they are now, without writing anything.
     pub fn resolve(&self, request: &PackageRequest) -> anyhow::Result<Lock> {
-        let mut request = request.clone();
-        for archive in &mut request.archives {
+        let universe = self.universe(request)?;
+        lock::resolve(request, &universe)
+    }
+
+    /// The packages that a request may choose from: read once a run, as it takes seconds.
+    fn universe(&self, request: &PackageRequest) -> anyhow::Result<Arc<Universe>> {
+        let mut origin = Origin { archives: request.archives.clone(), architectures: request.architectures.clone() };
+        for archive in &mut origin.archives {
             archive.mirror = mirror(archive);
         }
+        let known = self.universes().iter().find(|(of, _)| *of == origin).map(|(_, universe)| universe.clone());
+        if let Some(universe) = known {
+            return Ok(universe);
+        }
         let keys = self.project.profiles().join("archives");
-        let universe =
-            Universe::load(&request, &keys, Timestamp::now(), &Source { session: self, archives: &request.archives })?;
-        lock::resolve(&request, &universe)
+        let source = Source { session: self, archives: &origin.archives };
+        let universe = Universe::load(&origin.archives, &origin.architectures, &keys, Timestamp::now(), &source)?;
+        let universe = Arc::new(universe);
+        self.universes().push((origin, universe.clone()));
+        Ok(universe)
+    }
+
+    fn universes(&self) -> MutexGuard<'_, Vec<(Origin, Arc<Universe>)>> {
+        self.universes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves and writes the lock; returns the one before and the new one.
@@ -93,6 +118,8 @@ impl Session {
         match self.fetch(&lock, lockable)? {
             Fetched::All(paths) => Ok((lock, paths)),
             Fetched::Gone(names) => {
+                // Files may have gone since this run read the indices: the mirror was updated meanwhile.
+                self.universes().clear();
                 let lock = self.relock_aloud(lockable, &format!("names files that are gone ({})", names.join(", ")))?;
                 match self.fetch(&lock, lockable)? {
                     Fetched::All(paths) => Ok((lock, paths)),
@@ -204,8 +231,7 @@ fn download(
 
 /// The archive's address: the profile's, or what the person set for this machine.
 fn mirror(archive: &Archive) -> String {
-    let variable = format!("LARDER_MIRROR_{}", archive.name.to_uppercase().replace('-', "_"));
-    std::env::var(variable).unwrap_or_else(|_| archive.mirror.clone())
+    std::env::var(mirror_variable(&archive.name)).unwrap_or_else(|_| archive.mirror.clone())
 }
 
 /// Indices by way of the store.
@@ -216,24 +242,16 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn archive_of(&self, url: &str) -> Option<&str> {
-        self.archives.iter().find(|archive| url.starts_with(&archive.mirror)).map(|archive| archive.name.as_str())
+        let below =
+            |mirror: &str| url.strip_prefix(mirror.trim_end_matches('/')).is_some_and(|path| path.starts_with('/'));
+        self.archives.iter().find(|archive| below(&archive.mirror)).map(|archive| archive.name.as_str())
     }
 }
 
 impl archive::Fetch for Source<'_> {
-    fn release(&self, url: &str, cache_name: &str) -> anyhow::Result<Vec<u8>> {
-        let Session { store, fetcher, limits, .. } = self.session;
-        if limits.offline {
-            return store.release(cache_name)?.ok_or_else(|| {
-                Mistake::new(format!("{url} was never fetched, and --offline forbids to do it now"))
-                    .hint("run `larder lock` once without --offline")
-                    .into()
-            });
-        }
+    fn release(&self, url: &str) -> anyhow::Result<Vec<u8>> {
         // 16 MiB: trixie's has 140 KiB; a larger one is no InRelease.
-        let bytes = fetcher.get(url, 16 << 20).map_err(|error| error.explain(self.archive_of(url)))?;
-        store.set_release(cache_name, &bytes)?;
-        Ok(bytes)
+        self.session.fetcher.get(url, 16 << 20).map_err(|error| error.explain(self.archive_of(url)))
     }
 
     fn blob(&self, url: &str, sha256: &Hash, size: u64) -> anyhow::Result<PathBuf> {

@@ -26,16 +26,15 @@ use jiff::Timestamp;
 use rayon::prelude::*;
 
 use crate::hash::Hash;
-use crate::profile::{Archive, PackageRequest};
+use crate::profile::Archive;
 use crate::report::Mistake;
 use packages::{Index, MultiArch, Package, Priority, Span};
 use release::{Expected, Keyring, Listed, VerifiedRelease};
 
 /// Where bytes come from. Used from several threads at once.
 pub trait Fetch: Sync {
-    /// The newest `InRelease`, unverified. `cache_name` names archive and suite (`debian-trixie`)
-    /// and is one path component: a place to keep the last good copy.
-    fn release(&self, url: &str, cache_name: &str) -> Result<Vec<u8>>;
+    /// The newest `InRelease`, unverified.
+    fn release(&self, url: &str) -> Result<Vec<u8>>;
     /// A file with this content, whose hash has been checked.
     fn blob(&self, url: &str, sha256: &Hash, size: u64) -> Result<PathBuf>;
 }
@@ -71,7 +70,7 @@ pub struct Suite {
     pub priority: i32,
 }
 
-/// All packages that a request may choose from.
+/// All packages that requests may choose from.
 #[derive(Debug, Default)]
 pub struct Universe {
     suites: Vec<Suite>,
@@ -80,11 +79,16 @@ pub struct Universe {
 }
 
 impl Universe {
-    /// Fetches, verifies and reads the indices of all archives of `request`. `keys` is the folder of
-    /// the archives' keys (`profiles/archives`), `now` the time at which releases must be valid.
-    pub fn load(request: &PackageRequest, keys: &Path, now: Timestamp, fetch: &dyn Fetch) -> Result<Self> {
-        let suites: Vec<(&Archive, &str)> = request
-            .archives
+    /// Fetches, verifies and reads the indices of `archives` for `architectures`. `keys` is the folder
+    /// of the archives' keys (`profiles/archives`), `now` the time at which releases must be valid.
+    pub fn load(
+        archives: &[Archive],
+        architectures: &[String],
+        keys: &Path,
+        now: Timestamp,
+        fetch: &dyn Fetch,
+    ) -> Result<Self> {
+        let suites: Vec<(&Archive, &str)> = archives
             .iter()
             .flat_map(|archive| archive.suites.iter().map(move |suite| (archive, suite.as_str())))
             .collect();
@@ -94,7 +98,7 @@ impl Universe {
             .collect::<Result<Vec<_>>>()?;
         let mut wanted = Vec::new();
         for (number, ((archive, suite), release)) in suites.iter().zip(&releases).enumerate() {
-            wanted.extend(indices_of(archive, suite, number, release, &request.architectures)?);
+            wanted.extend(indices_of(archive, suite, number, release, architectures)?);
         }
         // The big ones first, so that none is left for one thread at the end; order restored after.
         let mut order: Vec<usize> = (0..wanted.len()).collect();
@@ -281,15 +285,13 @@ fn load_release(
 ) -> Result<VerifiedRelease> {
     let keyring = Keyring::open(keys, &archive.keys)?;
     let url = format!("{}/dists/{suite}/InRelease", archive.mirror.trim_end_matches('/'));
-    let cache_name = format!("{}-{suite}", archive.name).replace('/', "_");
-    let bytes = fetch.release(&url, &cache_name).map_err(|error| unreachable(archive, error))?;
+    let bytes = fetch.release(&url).with_context(|| reading(archive))?;
     VerifiedRelease::verify(&bytes, &keyring, &Expected { url: &url, suite, now })
 }
 
-fn unreachable(archive: &Archive, error: anyhow::Error) -> Mistake {
-    Mistake::new(format!("the archive `{}` cannot be read from {}", archive.name, archive.mirror))
-        .hint(format!("check the network, or set another `mirror` for the archive `{}` in the profile", archive.name))
-        .because(error)
+/// What went wrong, and what to do about it, is for the one who fetches to say.
+fn reading(archive: &Archive) -> String {
+    format!("reading the archive `{}`", archive.name)
 }
 
 /// An index to be read.
@@ -362,9 +364,8 @@ fn indices_of<'a>(
 
 impl Wanted<'_> {
     fn load(&self, number: usize, fetch: &dyn Fetch) -> Result<(Index, Vec<Package>)> {
-        let path = fetch
-            .blob(&self.url, &self.listed.sha256, self.listed.size)
-            .map_err(|error| unreachable(self.archive, error))?;
+        let path =
+            fetch.blob(&self.url, &self.listed.sha256, self.listed.size).with_context(|| reading(self.archive))?;
         let file = fs_err::read(&path)?;
         let text = decompress(&file, self.compression).with_context(|| format!("decompressing {}", self.origin))?;
         let index = Index { origin: self.origin.clone(), release: self.release, text };

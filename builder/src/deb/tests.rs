@@ -1,3 +1,5 @@
+#[allow(dead_code, reason = "shared: each user takes what it needs")]
+#[path = "../../tests/support/deb.rs"]
 pub(crate) mod build;
 
 use std::os::unix::fs::{MetadataExt as _, symlink as make_symlink};

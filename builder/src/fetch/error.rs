@@ -122,9 +122,7 @@ impl FetchError {
         let what = self.to_string();
         let hint = match &self {
             Self::Disk { .. } => return self.into(),
-            Self::NotFound { .. } => {
-                "the archive may have moved on: run `larder lock` to resolve against its present state".to_owned()
-            }
+            Self::NotFound { .. } => "check `mirror` and `suites` of the archive in the profile; a mirror in the middle of an update has the file again in some minutes".to_owned(),
             Self::Unreachable { .. } => {
                 format!("check the network connection, or set {variable} to the address of a mirror that answers")
             }
@@ -150,7 +148,7 @@ impl FetchError {
 }
 
 /// Name of the environment variable that replaces an archive's mirror.
-fn mirror_variable(archive: &str) -> String {
+pub fn mirror_variable(archive: &str) -> String {
     let name: String =
         archive.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
     format!("LARDER_MIRROR_{name}")

@@ -25,7 +25,7 @@ use crate::hash::Hash;
 use crate::progress::Progress;
 use crate::store::Store;
 
-pub use error::FetchError;
+pub use error::{FetchError, mirror_variable};
 use http::CONNECTIONS;
 use retry::{Allowance, Patience};
 

@@ -1,3 +1,5 @@
+#[allow(dead_code, reason = "shared: each user takes what it needs")]
+#[path = "../../tests/support/server.rs"]
 mod server;
 
 use std::net::TcpListener;

@@ -11,7 +11,6 @@
 //!     ├── .lock                 flock: shared while in use, exclusive for prune and clean
 //!     ├── blobs/ab/<sha256>     content by hash; its mtime is the time of last use
 //!     ├── partial/<sha256>      a download under way, flock'ed by its one downloader
-//!     ├── releases/<key>/InRelease   last verified InRelease of an archive's suite
 //!     ├── <bucket>/<key>/       result of a stage
 //!     ├── <bucket>/<key>.state  its lock (flock), its durability (content), its last use (mtime)
 //!     └── tmp/                  what is being made; swept by the next process that is alone
@@ -26,14 +25,13 @@ mod upkeep;
 
 use std::ffi::OsString;
 use std::fs::TryLockError;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Context as _;
 use fs_err as fs;
 
-use crate::hash::Hash;
 use crate::report::Mistake;
 
 pub use entries::Bucket;
@@ -115,27 +113,6 @@ impl Store {
         Ok(scratch)
     }
 
-    /// The last verified InRelease kept under this name (`archive/suite`).
-    pub fn release(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
-        match fs::read(self.release_path(name)) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Keeps a *verified* InRelease under this name.
-    pub fn set_release(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
-        let path = self.release_path(name);
-        let mut file = self.temporary_file()?;
-        file.write_all(bytes).with_context(|| format!("writing {}", path.display()))?;
-        commit_file(file, &path)
-    }
-
-    fn release_path(&self, name: &str) -> PathBuf {
-        self.folder().join("releases").join(Hash::of(name).to_string()).join("InRelease")
-    }
-
     fn temporary_file(&self) -> anyhow::Result<tempfile::NamedTempFile> {
         let tmp = self.folder().join("tmp");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -199,8 +176,7 @@ fn locate_in(root: Option<PathBuf>, environment: impl Fn(&str) -> Option<OsStrin
 /// Creates what is missing of the fixed folders; returns the layout's folder.
 fn create(root: &Path) -> anyhow::Result<PathBuf> {
     let folder = root.join(LAYOUT);
-    let made =
-        ["blobs", "partial", "releases", "tmp"].iter().try_for_each(|name| fs::create_dir_all(folder.join(name)));
+    let made = ["blobs", "partial", "tmp"].iter().try_for_each(|name| fs::create_dir_all(folder.join(name)));
     made.and_then(|()| tag(root)).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
             let mistake = Mistake::new(format!("{}: the cache cannot be written", root.display()));

@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::hash::Hash;
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -133,16 +134,6 @@ fn entries_are_durable_once_the_store_is_closed() {
 }
 
 #[test]
-fn a_release_is_kept_by_archive_and_suite() {
-    let (_folder, store) = store();
-    assert_eq!(store.release("debian/trixie").unwrap(), None);
-    store.set_release("debian/trixie", b"one").unwrap();
-    store.set_release("debian/trixie", b"two").unwrap();
-    assert_eq!(store.release("debian/trixie").unwrap().unwrap(), b"two");
-    assert_eq!(store.release("debian/trixie-updates").unwrap(), None);
-}
-
-#[test]
 fn pruning_waits_for_nobody_and_says_so() {
     let (folder, store) = store();
     let error = Store::exclusive(Some(folder.path().to_owned())).unwrap_err();
@@ -178,7 +169,6 @@ fn pruning_removes_only_what_was_not_used_lately() {
 fn cleaning_removes_everything_even_read_only_folders() {
     let (folder, store) = store();
     store.insert_blob("blob".as_bytes(), &Hash::of("blob")).unwrap();
-    store.set_release("debian/trixie", b"release").unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("precious"), "kept").unwrap();
     let made = store.entry(Bucket::Trees, &Hash::of("tree"), |into| {

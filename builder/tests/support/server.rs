@@ -1,5 +1,6 @@
 //! A small HTTP server with faults.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +28,7 @@ pub struct Reply {
     announced: Option<usize>,
     endless: bool,
     stall: Duration,
+    hold: Duration,
 }
 
 impl Reply {
@@ -44,6 +46,7 @@ impl Reply {
             announced: None,
             endless: false,
             stall: Duration::ZERO,
+            hold: Duration::ZERO,
         }
     }
 
@@ -76,6 +79,12 @@ impl Reply {
         self
     }
 
+    /// Keeps the connection for so long after the body, silently.
+    pub fn hold(mut self, pause: Duration) -> Self {
+        self.hold = pause;
+        self
+    }
+
     /// Waits before the body.
     pub fn stall(mut self, pause: Duration) -> Self {
         self.stall = pause;
@@ -88,6 +97,7 @@ impl Reply {
 pub struct Server {
     address: String,
     requests: Arc<Mutex<Vec<Request>>>,
+    sent: Arc<Mutex<HashMap<String, usize>>>,
     connections: Arc<AtomicUsize>,
 }
 
@@ -95,14 +105,14 @@ impl Server {
     pub fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (requests, connections) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
-        let server = Self { address, requests: requests.clone(), connections: connections.clone() };
+        let server = Self { address, requests: Arc::default(), sent: Arc::default(), connections: Arc::default() };
+        let (requests, sent, connections) = (server.requests.clone(), server.sent.clone(), server.connections.clone());
         let handler = Arc::new(handler);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (handler, requests) = (handler.clone(), requests.clone());
-                thread::spawn(move || while answer(&stream, &*handler, &requests) == Some(()) {});
+                let (handler, requests, sent) = (handler.clone(), requests.clone(), sent.clone());
+                thread::spawn(move || while answer(&stream, &*handler, &requests, &sent) == Some(()) {});
             }
         });
         server
@@ -116,13 +126,23 @@ impl Server {
         self.requests.lock().unwrap().clone()
     }
 
+    /// Bytes of this file that went out, over all requests.
+    pub fn sent(&self, path: &str) -> usize {
+        self.sent.lock().unwrap().get(path).copied().unwrap_or_default()
+    }
+
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 }
 
 /// One request on a connection; `None` when the connection is over.
-fn answer(stream: &TcpStream, handler: &dyn Fn(&Request) -> Reply, requests: &Mutex<Vec<Request>>) -> Option<()> {
+fn answer(
+    stream: &TcpStream,
+    handler: &dyn Fn(&Request) -> Reply,
+    requests: &Mutex<Vec<Request>>,
+    sent: &Mutex<HashMap<String, usize>>,
+) -> Option<()> {
     let mut request = read_request(stream)?;
     let reply = {
         let mut requests = requests.lock().unwrap();
@@ -136,6 +156,8 @@ fn answer(stream: &TcpStream, handler: &dyn Fn(&Request) -> Reply, requests: &Mu
     write!(out, "HTTP/1.1 {} Test\r\n{}{length}\r\n", reply.status, reply.headers).ok()?;
     thread::sleep(reply.stall);
     out.write_all(&reply.body).ok()?;
+    *sent.lock().unwrap().entry(request.path).or_default() += reply.body.len();
+    thread::sleep(reply.hold);
     if reply.endless {
         while out.write_all(&[b'x'; 4096]).is_ok() {}
     }

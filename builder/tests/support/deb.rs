@@ -94,8 +94,12 @@ pub fn deb(entries: &[Entry]) -> Vec<u8> {
 }
 
 pub fn deb_with(suffix: &str, data: &[u8]) -> Vec<u8> {
-    let control = compress(suffix, &tar(&[folder("./"), file("./control", "Package: test\n")]));
-    let control = if suffix.is_empty() { tar(&[file("./control", "Package: test\n")]) } else { control };
+    deb_of("Package: test\n", suffix, data)
+}
+
+/// A package with this control file and data archive.
+pub fn deb_of(control: &str, suffix: &str, data: &[u8]) -> Vec<u8> {
+    let control = compress(suffix, &tar(&[folder("./"), file("./control", control)]));
     ar(&[
         ("debian-binary", b"2.0\n"),
         (&format!("control.tar{suffix}"), &control),
