@@ -110,16 +110,19 @@ pub fn unpack(deb: &Path, into: &Path, ownership: Ownership) -> anyhow::Result<C
 
 /// A damaged package is a person's business: it names the file, and what to do.
 fn explain(deb: &Path, error: anyhow::Error) -> anyhow::Error {
-    let from_disk = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|error| error.raw_os_error().is_some());
-    if from_disk {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if causes.any(is_the_disks) {
         return error.context(format!("unpacking {}", deb.display()));
     }
     let hint =
         "remove the file and run the command again, to fetch it anew; if that does not help, the package itself is bad";
     Mistake::new(format!("{}: not a usable Debian package", deb.display())).hint(hint).because(error).into()
+}
+
+/// fs-err keeps the kind of an error, but not its number.
+fn is_the_disks(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    error.raw_os_error().is_some() || matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
 }
 
 fn unpack_stream(source: impl Read, into: &Path, ownership: Ownership) -> anyhow::Result<Contents> {

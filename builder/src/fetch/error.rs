@@ -122,7 +122,11 @@ impl FetchError {
         let what = self.to_string();
         let hint = match &self {
             Self::Disk { .. } => return self.into(),
-            Self::NotFound { .. } => "check `mirror` and `suites` of the archive in the profile; a mirror in the middle of an update has the file again in some minutes".to_owned(),
+            Self::NotFound { .. } => {
+                format!(
+                    "check `mirror` and `suites` of the archive in the profile, and {variable}; if they are right, the mirror may be in the middle of an update: try again in some minutes"
+                )
+            }
             Self::Unreachable { .. } => {
                 format!("check the network connection, or set {variable} to the address of a mirror that answers")
             }

@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::mounts::mount_overlay;
+use crate::report::Mistake;
 
 /// A folder of the host that is visible inside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -197,9 +198,20 @@ pub fn init_sandbox(spec: &str, argv: &[OsString]) -> anyhow::Result<ExitCode> {
         .env_clear()
         .envs(sandbox.environment.iter().map(|(name, value)| (name, value)))
         .status()
-        .with_context(|| format!("starting {} inside the sandbox", program.to_string_lossy()))?;
+        .map_err(|error| not_started(&program.to_string_lossy(), error))?;
     // As first process of the namespace, leaving ends every process that the program left behind.
     Ok(exit_code(status))
+}
+
+/// A name that is not there is most likely mistyped.
+fn not_started(program: &str, error: std::io::Error) -> anyhow::Error {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        let missing = Mistake::new(format!("the tree has no program `{program}`"));
+        return missing
+            .hint("check its name, and that a package of the tree has it, with its interpreter or loader")
+            .into();
+    }
+    anyhow::Error::from(error).context(format!("starting {program} inside the sandbox"))
 }
 
 fn mount_root(tree: &RootTree, top: &Path, binds: &[Bind]) -> anyhow::Result<PathBuf> {
