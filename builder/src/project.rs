@@ -38,6 +38,11 @@ impl Project {
         &self.root
     }
 
+    /// A path below the project as messages name it.
+    pub fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
+    }
+
     /// Profiles, locks, archives and their keys.
     pub fn profiles(&self) -> PathBuf {
         self.root.join("profiles")

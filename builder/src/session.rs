@@ -132,7 +132,7 @@ impl Session {
     }
 
     fn relock_aloud(&self, lockable: &Lockable<'_>, why: &str) -> anyhow::Result<Lock> {
-        let shown = lockable.path.strip_prefix(self.project.root()).unwrap_or(&lockable.path).display();
+        let shown = self.project.relative(&lockable.path);
         if self.limits.locked || self.limits.offline {
             let option = if self.limits.locked { "--locked" } else { "--offline" };
             return Err(Mistake::new(format!("{shown} {why}, and {option} forbids to make it anew"))
@@ -141,8 +141,9 @@ impl Session {
         }
         self.progress.note(format!("{shown} {why}: resolving anew"));
         let (old, new) = self.relock(lockable)?;
-        if let Some(old) = old {
-            self.progress.note(Lock::diff(&old, &new).to_string());
+        let diff = old.map(|old| Lock::diff(&old, &new)).unwrap_or_default();
+        if !diff.is_empty() {
+            self.progress.note(diff.to_string().trim_end());
         }
         Ok(new)
     }
@@ -157,8 +158,9 @@ impl Session {
         }
         if self.limits.offline {
             return Err(Mistake::new(format!(
-                "{} packages are not in the cache, and --offline forbids to fetch them",
-                missing.len()
+                "not in the cache: {} of {} packages, and --offline forbids to fetch them",
+                missing.len(),
+                lock.packages.len()
             ))
             .hint("run the same command once without --offline")
             .into());

@@ -67,6 +67,15 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
 }
 
+/// What to say when no file is named `word`: the nearest right name, or all of them.
+pub fn nearest_or_all(word: &str, names: &[String], what: &str) -> String {
+    match nearest(word, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => format!("there are no {what}"),
+        None => format!("{what}: {}", names.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

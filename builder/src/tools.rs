@@ -69,8 +69,9 @@ impl Tools {
     pub fn load(project: &Project, name: &str) -> anyhow::Result<Self> {
         let path = folder(project).join(format!("{name}.toml"));
         if !path.is_file() {
+            let hint = toml_file::nearest_or_all(name, &Self::names(project)?, "tools trees");
             return Err(Mistake::new(format!("tools tree `{name}` does not exist ({})", path.display()))
-                .hint(format!("tools trees: {}", Self::names(project)?.join(", ")))
+                .hint(hint)
                 .into());
         }
         let file: ToolsFile = toml_file::read(&path)?;
@@ -93,6 +94,9 @@ impl Tools {
     /// All tools trees.
     pub fn names(project: &Project) -> anyhow::Result<Vec<String>> {
         let mut names = Vec::new();
+        if !folder(project).is_dir() {
+            return Ok(names);
+        }
         for entry in fs_err::read_dir(folder(project))? {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "toml") {

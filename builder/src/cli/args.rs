@@ -12,18 +12,21 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 #[command(name = "larder", version, after_help = ENVIRONMENT)]
 pub(super) struct Args {
     /// Folder with `profiles` and `overlays` [default: the nearest one upwards, else the source tree]
-    #[arg(long, global = true, value_name = "DIR", env = "LARDER_PROJECT")]
+    #[arg(long, global = true, value_name = "DIR", env = "LARDER_PROJECT", display_order = LAST)]
     pub(super) project: Option<PathBuf>,
     /// Print errors only
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = LAST)]
     pub(super) quiet: bool,
     #[command(subcommand)]
     pub(super) verb: Verb,
 }
 
+/// Options that every verb has come after its own.
+const LAST: usize = 100;
+
 const ENVIRONMENT: &str = "Environment:
   LARDER_CACHE_DIR      where packages and results of stages are kept [default: ~/.cache/larder]
-  LARDER_MIRROR_NAME    address of the archive NAME (DEBIAN, DEBIAN_SECURITY) instead of the profile's
+  LARDER_MIRROR_NAME    address of an archive instead of the profile's (NAME: DEBIAN_SECURITY, ...)
   LARDER_ACCEL          kvm or tcg: how `larder try` runs the machine [default: detected]";
 
 #[derive(Debug, Subcommand)]
@@ -41,7 +44,7 @@ pub(super) enum Verb {
         #[command(subcommand)]
         verb: CacheVerb,
     },
-    /// Run a program of a tools tree (mkfs.erofs, veritysetup, QEMU, ...)
+    /// Programs that larder brings along: mkfs.erofs, veritysetup, QEMU, ...
     Tools {
         #[command(subcommand)]
         verb: ToolsVerb,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::Common;
 use super::args::LockArgs;
-use crate::lock::{self, Lock};
+use crate::lock::Lock;
 use crate::profile::Profile;
 use crate::report::Mistake;
 use crate::session::{Limits, Lockable, Session};
@@ -23,9 +23,7 @@ pub(super) fn run(common: &Common, args: &LockArgs) -> anyhow::Result<ExitCode> 
     let mut outdated = Vec::new();
     for lockable in lockables {
         if !lock_one(&session, &lockable, args.check)? {
-            outdated.push(
-                lockable.path.strip_prefix(session.project.root()).unwrap_or(&lockable.path).display().to_string(),
-            );
+            outdated.push(session.project.relative(&lockable.path));
         }
     }
     if !outdated.is_empty() {
@@ -52,16 +50,19 @@ fn lock_one(session: &Session, lockable: &Lockable<'_>, check: bool) -> anyhow::
     } else {
         session.relock(lockable)?
     };
-    let name = lockable.path.strip_prefix(session.project.root()).unwrap_or(&lockable.path).display();
-    let Some(old) = old else {
-        session.progress.note(format!("{name}: {} packages", new.packages.len()));
-        return Ok(!check);
+    let same_request = old.as_ref().is_none_or(|old| old.request == new.request);
+    let diff = old.as_ref().map(|old| Lock::diff(old, &new));
+    let state = match &diff {
+        None => "new",
+        Some(diff) if !diff.is_empty() => "changed",
+        Some(_) if !same_request => "the same for a changed request",
+        Some(_) => "unchanged",
     };
-    let diff = lock::Lock::diff(&old, &new);
-    if diff.is_empty() {
-        session.progress.note(format!("{name}: {} packages, none changed", new.packages.len()));
-    } else {
-        session.progress.note(format!("{name}: {} packages\n{diff}", new.packages.len()));
-    }
-    Ok(!check || (diff.is_empty() && old.request == new.request))
+    let count = match new.packages.len() {
+        1 => "1 package".to_owned(),
+        more => format!("{more} packages"),
+    };
+    let text = format!("{}: {state}, {count}\n{}", session.project.relative(&lockable.path), diff.unwrap_or_default());
+    session.progress.note(text.trim_end());
+    Ok(!check || state == "unchanged")
 }

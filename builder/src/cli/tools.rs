@@ -43,8 +43,11 @@ fn run_program(
 ) -> anyhow::Result<ExitCode> {
     let mut sandbox = Tools::load(&session.project, tree)?.prepare(session)?.sandbox();
     for folder in binds {
-        let folder = fs_err::canonicalize(folder)
-            .map_err(|error| Mistake::new(format!("--bind {}", folder.display())).because(error))?;
+        let folder = fs_err::canonicalize(folder).map_err(|error| {
+            Mistake::new(format!("--bind {}: not a folder that larder can show to the program", folder.display()))
+                .hint("name a folder that exists")
+                .because(error)
+        })?;
         sandbox = sandbox.bind_writable(&folder, &folder);
     }
     if network {

@@ -101,8 +101,9 @@ impl Profile {
     /// A [`Mistake`] for an unknown name (with the nearest right one), an unknown key, a base that
     /// has a base itself, or a value that both files set.
     pub fn load(project: &Project, name: &str) -> anyhow::Result<Self> {
-        let own = read_file(project, name)?;
-        let base = own.inherits.as_deref().map(|base| read_file(project, base)).transpose()?;
+        let own = read_file(project, name, Self::names)?;
+        let base = own.inherits.as_deref().map(|base| read_file(project, base, bases));
+        let base = base.transpose().with_context(|| format!("reading the base of profile `{name}`"))?;
         if let Some(base_name) = base.as_ref().and_then(|base| base.inherits.as_deref()) {
             return Err(Mistake::new(format!("profiles/{name}.toml: its base inherits from `{base_name}` in turn"))
                 .hint("profiles inherit one level deep: name the last base directly")
@@ -113,18 +114,8 @@ impl Profile {
 
     /// Names of all profiles that can be built: those that inherit from a base.
     pub fn names(project: &Project) -> anyhow::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs_err::read_dir(project.profiles())? {
-            let path = entry?.path();
-            let stem = path.file_stem().and_then(|stem| stem.to_str());
-            if let (Some(stem), Some("toml")) = (stem, path.extension().and_then(|extension| extension.to_str())) {
-                if read_file(project, stem)?.inherits.is_some() {
-                    names.push(stem.to_owned());
-                }
-            }
-        }
-        names.sort();
-        Ok(names)
+        let files = all_files(project)?.into_iter();
+        Ok(files.filter(|(_, file)| file.inherits.is_some()).map(|(name, _)| name).collect())
     }
 
     /// What is to be locked.
@@ -172,15 +163,35 @@ impl Profile {
     }
 }
 
-fn read_file(project: &Project, name: &str) -> anyhow::Result<ProfileFile> {
+/// Names of the profiles that others may inherit from.
+fn bases(project: &Project) -> anyhow::Result<Vec<String>> {
+    let files = all_files(project)?.into_iter();
+    Ok(files.filter(|(_, file)| file.inherits.is_none()).map(|(name, _)| name).collect())
+}
+
+/// Every profile file by its stem.
+fn all_files(project: &Project) -> anyhow::Result<BTreeMap<String, ProfileFile>> {
+    let mut files = BTreeMap::new();
+    for entry in fs_err::read_dir(project.profiles())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml")
+            && let Some(stem) = path.file_stem().and_then(|stem| stem.to_str())
+        {
+            files.insert(stem.to_owned(), toml_file::read(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+/// Reads a profile's file; `candidates` are the names that may have been meant.
+fn read_file(
+    project: &Project,
+    name: &str,
+    candidates: impl Fn(&Project) -> anyhow::Result<Vec<String>>,
+) -> anyhow::Result<ProfileFile> {
     let path = project.profiles().join(format!("{name}.toml"));
     if !path.is_file() {
-        let names = Profile::names(project)?;
-        let near = toml_file::nearest(name, names.iter().map(String::as_str));
-        let hint = match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("profiles: {}", names.join(", ")),
-        };
+        let hint = toml_file::nearest_or_all(name, &candidates(project)?, "profiles");
         return Err(Mistake::new(format!("profile `{name}` does not exist ({})", path.display())).hint(hint).into());
     }
     toml_file::read(&path)
