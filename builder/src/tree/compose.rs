@@ -35,8 +35,8 @@ pub fn compose(
     let controls = packages.iter().map(Control::read).collect::<anyhow::Result<Vec<_>>>()?;
     let mut composer = Composer { into, filter, packages, controls: &controls, owners: HashMap::new() };
     let mut lists = Vec::with_capacity(packages.len());
-    for index in 0..packages.len() {
-        let added = composer.add(index).with_context(|| format!("adding package {}", packages[index].name))?;
+    for (index, package) in packages.iter().enumerate() {
+        let added = composer.add(index).with_context(|| format!("adding package {}", package.name))?;
         lists.push(added);
     }
     if let Some(provided) = provided {
@@ -118,7 +118,7 @@ impl Composer<'_> {
                     "/{} is in {one} and in {two}, and neither replaces the other",
                     path.display()
                 ))
-                .hint(format!("forbid one of the two packages, or exclude the path in the profile's `files.exclude`"))
+                .hint("forbid one of the two packages, or exclude the path in the profile's `files.exclude`")
                 .into());
             }
             fs_err::remove_file(&target)?;
@@ -195,7 +195,7 @@ mod tests {
         let old = package(store.path(), "old", "", &[("usr/bin/x", "old")]);
         let new = package(store.path(), "new", "Replaces: old (<< 2)\n", &[("usr/bin/x", "new")]);
         let rude = package(store.path(), "rude", "", &[("usr/bin/x", "rude")]);
-        compose(&[new.clone(), old.clone()], &PathFilter::everything(), None, root.path()).unwrap();
+        compose(&[new, old.clone()], &PathFilter::everything(), None, root.path()).unwrap();
         assert_eq!(fs_err::read_to_string(root.path().join("usr/bin/x")).unwrap(), "new");
         let other = tempfile::tempdir().unwrap();
         let error = compose(&[old, rude], &PathFilter::everything(), None, other.path()).unwrap_err();
