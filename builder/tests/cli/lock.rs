@@ -57,6 +57,12 @@ fn every_profile_and_tools_tree_is_locked() {
 }
 
 #[test]
+fn a_quiet_run_says_nothing() {
+    let bench = bench();
+    assert_eq!(bench.does(&["lock", "--quiet"]), "");
+}
+
+#[test]
 fn the_archive_is_read_once_for_all_locks() {
     let bench = bench();
     bench.does(&["lock"]);

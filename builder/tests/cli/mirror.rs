@@ -44,7 +44,7 @@ impl Mirror {
         let (folder, switched) = (archive.path().to_owned(), faults.clone());
         let server = Server::start(move |request| {
             let fault = switched.lock().unwrap().get(&request.path).cloned();
-            reply(&folder, request, fault)
+            reply(&folder, request, fault.as_ref())
         });
         Self { archive, server, faults, published: Mutex::default() }
     }
@@ -118,8 +118,8 @@ impl Mirror {
     }
 }
 
-fn reply(folder: &Path, request: &Request, fault: Option<Fault>) -> Reply {
-    let content = match &fault {
+fn reply(folder: &Path, request: &Request, fault: Option<&Fault>) -> Reply {
+    let content = match fault {
         Some(Fault::Other(content)) => content.clone(),
         _ => match fs_err::read(folder.join(&request.path)) {
             Ok(content) => content,
@@ -132,8 +132,8 @@ fn reply(folder: &Path, request: &Request, fault: Option<Fault>) -> Reply {
     }
     let reply = Reply::ranged(&content, request);
     match fault {
-        Some(Fault::EndsAfter(length)) => reply.cut(length.saturating_sub(first)),
-        Some(Fault::StallsAfter(length)) => reply.cut(length.saturating_sub(first)).hold(Duration::from_secs(20)),
+        Some(&Fault::EndsAfter(length)) => reply.cut(length.saturating_sub(first)),
+        Some(&Fault::StallsAfter(length)) => reply.cut(length.saturating_sub(first)).hold(Duration::from_secs(20)),
         _ => reply,
     }
 }
