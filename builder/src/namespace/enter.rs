@@ -55,13 +55,33 @@ pub fn enter() -> anyhow::Result<()> {
 pub fn map_ids(pid: u32, uid: u32, gid: u32) -> anyhow::Result<()> {
     std::io::stdin().read_exact(&mut [0]).context("waiting for the namespace")?;
     if uid == 0 {
-        let identity = format!("0 0 {IDS}\n");
-        fs_err::write(format!("/proc/{pid}/uid_map"), &identity)?;
-        fs_err::write(format!("/proc/{pid}/gid_map"), &identity)?;
+        for map in ["uid_map", "gid_map"] {
+            let own = format!("/proc/self/{map}");
+            let identity = identity(&fs_err::read_to_string(&own)?).ok_or_else(|| {
+                Mistake::new(format!("{own}: this container has not all of the ids 0 to {}", IDS - 1))
+            })?;
+            fs_err::write(format!("/proc/{pid}/{map}"), identity)?;
+        }
         return Ok(());
     }
     map_with("newuidmap", "/etc/subuid", pid, uid)?;
     map_with("newgidmap", "/etc/subgid", pid, gid)
+}
+
+/// The identity on all ids below [`IDS`], given the map of our own namespace. It has that map's pieces,
+/// as the kernel refuses one that spans two of them; a rootless container has two (user_namespaces(7)).
+fn identity(own: &str) -> Option<String> {
+    let (mut identity, mut covered) = (String::new(), 0);
+    for line in own.lines() {
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        let (first, _, count) = (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
+        let count = count.min(IDS.saturating_sub(first));
+        if count > 0 {
+            identity.push_str(&format!("{first} {first} {count}\n"));
+            covered += count;
+        }
+    }
+    (covered == IDS).then_some(identity)
 }
 
 /// Maps the namespace's root to the user, and the ids from 1 on to the user's subordinate range.
@@ -100,6 +120,17 @@ fn subordinate_range(text: &str, users: &[String]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inside_a_container_ids_are_mapped_in_the_pieces_that_it_has() {
+        let initial = "         0          0 4294967295\n";
+        assert_eq!(identity(initial).as_deref(), Some("0 0 65536\n"));
+        let rootless = "0 1000 1\n1 100000 65535\n";
+        assert_eq!(identity(rootless).as_deref(), Some("0 0 1\n1 1 65535\n"));
+        let wide = "0 1000 1\n1 100000 65536\n70000 7 1\n";
+        assert_eq!(identity(wide).as_deref(), Some("0 0 1\n1 1 65535\n"));
+        assert_eq!(identity("0 1000 1\n1 100000 1000\n"), None);
+    }
 
     #[test]
     fn a_subordinate_range_is_found_by_name_or_number_and_must_be_large_enough() {
