@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 
 use crate::archive::{self, Universe};
-use crate::deb::{self, Ownership};
+use crate::deb::{self, Deb, Ownership};
 use crate::fetch::{Download, FetchError, Fetcher, mirror_variable};
 use crate::hash::Hash;
 use crate::lock::{self, Lock, LockedPackage};
@@ -192,7 +192,12 @@ impl Session {
         ownership: Ownership,
     ) -> anyhow::Result<(Lock, Vec<UnpackedPackage>)> {
         let (lock, debs) = self.locked_packages(lockable)?;
-        let debs: Vec<_> = lock.packages.iter().map(|package| package.sha256).zip(debs).collect();
+        let debs = lock.packages.iter().zip(debs).map(|(package, file)| Deb {
+            label: format!("{} {}", package.name, package.version),
+            sha256: package.sha256,
+            file,
+        });
+        let debs: Vec<Deb> = debs.collect();
         let folders = deb::unpack_all(&self.store, &debs, ownership, &self.progress)?;
         let unpacked = lock.packages.iter().zip(folders).map(|(package, folder)| UnpackedPackage {
             name: package.name.clone(),

@@ -179,11 +179,22 @@ fn extract_member(
     extraction.run(stream).with_context(|| format!("in {name}.tar{suffix}"))
 }
 
-/// Unpacks packages in parallel, each into its own entry of the store. `debs` are (hash of the file,
-/// the file); the result has the entries in the same order.
+/// A package in the store.
+#[derive(Debug, Clone)]
+pub struct Deb {
+    /// Name for people: `bash 5.2.37-2+b5`.
+    pub label: String,
+    /// Digest of the file.
+    pub sha256: Hash,
+    /// The file.
+    pub file: PathBuf,
+}
+
+/// Unpacks packages in parallel, each into its own entry of the store; the result has the entries in
+/// the order of `debs`.
 pub fn unpack_all(
     store: &Store,
-    debs: &[(Hash, PathBuf)],
+    debs: &[Deb],
     ownership: Ownership,
     progress: &Progress,
 ) -> anyhow::Result<Vec<PathBuf>> {
@@ -193,10 +204,11 @@ pub fn unpack_all(
     let done = Mutex::new(Vec::with_capacity(debs.len()));
     let work = |_: rayon::BroadcastContext<'_>| -> anyhow::Result<()> {
         while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let (hash, deb) = &debs[index];
+            let deb = &debs[index];
             // A failure ends the others too, after the package they are at.
-            let entry = unpack_to_store(store, hash, deb, ownership)
-                .inspect_err(|_| next.store(order.len(), Ordering::Relaxed))?;
+            let entry = unpack_to_store(store, deb, ownership)
+                .inspect_err(|_| next.store(order.len(), Ordering::Relaxed))
+                .with_context(|| format!("unpacking {}", deb.label))?;
             done.lock().unwrap_or_else(PoisonError::into_inner).push((index, entry));
             bar.inc(1);
         }
@@ -211,20 +223,20 @@ pub fn unpack_all(
 }
 
 /// Decompression dominates and cannot be split within a package: the largest must not start last.
-fn largest_first(debs: &[(Hash, PathBuf)]) -> Vec<usize> {
-    let size = |index: &usize| fs::metadata(&debs[*index].1).map_or(0, |metadata| metadata.len());
+fn largest_first(debs: &[Deb]) -> Vec<usize> {
+    let size = |index: &usize| fs::metadata(&debs[*index].file).map_or(0, |metadata| metadata.len());
     let mut order: Vec<usize> = (0..debs.len()).collect();
     order.sort_by_cached_key(|index| std::cmp::Reverse(size(index)));
     order
 }
 
-fn unpack_to_store(store: &Store, hash: &Hash, deb: &Path, ownership: Ownership) -> anyhow::Result<PathBuf> {
+fn unpack_to_store(store: &Store, deb: &Deb, ownership: Ownership) -> anyhow::Result<PathBuf> {
     let owners = match ownership {
         Ownership::Keep => "keep",
         Ownership::Ignore => "ignore",
     };
-    let key = KeyBuilder::new("unpack", REVISION).hash("deb", hash).field("ownership", owners).finish();
-    store.entry(Bucket::Unpacked, &key, |into| unpack(deb, into, ownership).map(drop))
+    let key = KeyBuilder::new("unpack", REVISION).hash("deb", &deb.sha256).field("ownership", owners).finish();
+    store.entry(Bucket::Unpacked, &key, |into| unpack(&deb.file, into, ownership).map(drop))
 }
 
 #[cfg(test)]

@@ -271,15 +271,15 @@ fn packages_are_unpacked_into_the_store_once_and_in_order() {
             let (path, bytes) =
                 (folder.path().join(n.to_string()), deb(&[file("./name", &n.to_string().repeat(n * n * 100))]));
             fs::write(&path, &bytes).unwrap();
-            (Hash::of(bytes), path)
+            Deb { label: n.to_string(), sha256: Hash::of(bytes), file: path }
         })
         .collect();
     let entries = unpack_all(&store, &debs, Ownership::Ignore, &Progress::silent()).unwrap();
     for (n, entry) in entries.iter().enumerate() {
         assert_eq!(fs::read_to_string(entry.join("data/name")).unwrap(), n.to_string().repeat(n * n * 100));
     }
-    for (_, path) in &debs {
-        fs::remove_file(path).unwrap();
+    for deb in &debs {
+        fs::remove_file(&deb.file).unwrap();
     }
     assert_eq!(unpack_all(&store, &debs, Ownership::Ignore, &Progress::silent()).unwrap(), entries);
 }
@@ -292,9 +292,8 @@ fn one_bad_package_fails_all_and_leaves_no_entry_of_it() {
     fs::write(&path, "bad").unwrap();
     make_symlink("nowhere", folder.path().join("dangling.deb")).unwrap();
     for deb in ["bad.deb", "dangling.deb"] {
-        let error =
-            unpack_all(&store, &[(Hash::of(deb), folder.path().join(deb))], Ownership::Ignore, &Progress::silent())
-                .unwrap_err();
+        let bad = Deb { label: "bad 1".into(), sha256: Hash::of(deb), file: folder.path().join(deb) };
+        let error = unpack_all(&store, &[bad], Ownership::Ignore, &Progress::silent()).unwrap_err();
         assert!(error_chain(&error).contains(deb), "{}", error_chain(&error));
     }
     assert_eq!(store.usage().unwrap().iter().map(|part| part.count).sum::<u64>(), 0);

@@ -212,7 +212,8 @@ fn a_file_that_is_no_package_is_refused() {
     bench.mirror.publish(&[Package::new("probe", "1").raw(b"!<arch>\nnot a package")]);
     insta::assert_snapshot!(bench.refuses(&run(&[])), @r"
     profiles/tools/kit.lock does not exist: resolving anew
-    error: CACHE/v1/blobs/XX/SHA256: not a usable Debian package
+    error: unpacking probe 1
+      caused by: CACHE/v1/blobs/XX/SHA256: not a usable Debian package
       caused by: damaged at byte 8: the file ends within a member's header, or has something after its end
 
     hint: remove the file and run the command again, to fetch it anew; if that does not help, the package itself is bad
