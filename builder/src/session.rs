@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Context as _;
 use jiff::Timestamp;
 
-use crate::archive::{self, Universe};
+use crate::archive::{self, Archive, Universe};
 use crate::deb::{self, Deb, Ownership};
 use crate::fetch::{Download, FetchError, Fetcher, mirror_variable};
 use crate::hash::Hash;
-use crate::lock::{self, Lock, LockedPackage};
-use crate::profile::{Archive, PackageRequest};
+use crate::lock::{self, Lock, Lockable, LockedPackage};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::report::Mistake;
+use crate::solve::PackageRequest;
 use crate::store::Store;
 use crate::tree::UnpackedPackage;
 
@@ -47,17 +47,6 @@ pub struct Session {
 struct Origin {
     archives: Vec<Archive>,
     architectures: Vec<String>,
-}
-
-/// Something with a lock: a profile or a tools tree.
-#[derive(Debug, Clone)]
-pub struct Lockable<'a> {
-    /// `profiles/NAME.lock` or `profiles/tools/NAME.lock`.
-    pub path: PathBuf,
-    /// The verb that makes the lock anew, for messages.
-    pub command: String,
-    /// What the lock must answer.
-    pub request: &'a PackageRequest,
 }
 
 impl Session {

@@ -12,12 +12,13 @@ use serde::Deserialize;
 
 use crate::deb::Ownership;
 use crate::hash::{Hash, KeyBuilder};
-use crate::lock::{self, Lock};
+use crate::lock::{self, Lock, Lockable};
 use crate::namespace::{RootTree, Sandbox};
-use crate::profile::{PackageRequest, Profile};
+use crate::profile::Profile;
 use crate::project::Project;
 use crate::report::Mistake;
-use crate::session::{Lockable, Session};
+use crate::session::Session;
+use crate::solve::PackageRequest;
 use crate::store::Bucket;
 use crate::toml_file::{self, SchemaVersion};
 use crate::tree::{self, PathFilter};

@@ -15,8 +15,11 @@
 pub mod packages;
 pub mod relation;
 pub mod release;
+mod source;
 #[cfg(test)]
 pub mod testing;
+
+pub use source::Archive;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +29,6 @@ use jiff::Timestamp;
 use rayon::prelude::*;
 
 use crate::hash::Hash;
-use crate::profile::Archive;
 use crate::report::Mistake;
 use packages::{Index, MultiArch, Package, Priority, Span};
 use release::{Expected, Keyring, Listed, VerifiedRelease};

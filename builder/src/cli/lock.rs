@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use super::Common;
 use super::args::LockArgs;
-use crate::lock::Lock;
+use crate::lock::{Lock, Lockable};
 use crate::profile::Profile;
 use crate::report::Mistake;
-use crate::session::{Limits, Lockable, Session};
+use crate::session::{Limits, Session};
 use crate::tools::Tools;
 
 pub(super) fn run(common: &Common, args: &LockArgs) -> anyhow::Result<ExitCode> {

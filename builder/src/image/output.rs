@@ -31,6 +31,8 @@ use crate::hash::Hash;
 pub const SCHEMA: u32 = 1;
 /// File name of the manifest.
 pub const MANIFEST: &str = "manifest.json";
+/// Prefix of the folders in which outputs are made.
+const STAGING: &str = ".larder-staging-";
 /// File name of the checksums, in the format of sha256sum(1).
 pub const CHECKSUMS: &str = "SHA256SUMS";
 
@@ -123,18 +125,36 @@ pub struct Input {
 pub struct Output {
     folder: PathBuf,
     staging: TempDir,
+    /// Locked for as long as this process lives: see [`sweep`].
+    _in_use: fs_err::File,
     stem: String,
+}
+
+/// Removes what a killed build has left behind: staging folders that nobody holds a lock on.
+fn sweep(folder: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let abandoned = entry.file_name().to_string_lossy().starts_with(STAGING)
+            && fs_err::File::open(entry.path()).is_ok_and(|staging| staging.file().try_lock().is_ok());
+        if abandoned {
+            fs_err::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 impl Output {
     /// Starts an output of `profile` in `folder`, which is created if need be.
     pub fn begin(folder: &Path, profile: &str, version: &Version) -> Result<Self> {
         fs_err::create_dir_all(folder)?;
+        sweep(folder)?;
         let staging = tempfile::Builder::new()
-            .prefix(".larder-staging-")
+            .prefix(STAGING)
             .tempdir_in(folder)
             .with_context(|| format!("creating a staging folder in {}", folder.display()))?;
-        Ok(Self { folder: folder.to_owned(), staging, stem: format!("larder-{profile}-{version}") })
+        let in_use = fs_err::File::open(staging.path())?;
+        in_use.file().lock().context("marking the staging folder as in use")?;
+        Ok(Self { folder: folder.to_owned(), staging, _in_use: in_use, stem: format!("larder-{profile}-{version}") })
     }
 
     /// Where to write an artifact.
@@ -300,6 +320,18 @@ mod tests {
         drop(second);
         assert_eq!(names(folder.path()), before);
         assert_eq!(fs_err::read_to_string(folder.path().join("larder-qemu-1.0.img")).unwrap(), "image");
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_swept_and_what_a_running_one_makes_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let running = output(folder.path());
+        fs_err::write(running.path(Artifact::Root), "root").unwrap();
+        fs_err::create_dir(folder.path().join(".larder-staging-killed")).unwrap();
+        fs_err::write(folder.path().join(".larder-staging-killed/larder-qemu-1.0.img"), "half").unwrap();
+        drop(output(folder.path()));
+        assert!(!folder.path().join(".larder-staging-killed").exists());
+        assert!(running.path(Artifact::Root).exists());
     }
 
     #[test]

@@ -38,9 +38,8 @@ pub use diff::{Change, Diff};
 
 use crate::archive::{PackageView, Suite, Universe};
 use crate::hash::{Hash, KeyBuilder};
-use crate::profile::PackageRequest;
 use crate::report::Mistake;
-use crate::solve;
+use crate::solve::{self, PackageRequest};
 
 /// The format's version; no other number can be read or written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +65,17 @@ impl From<SchemaVersion> for u32 {
     fn from(_: SchemaVersion) -> Self {
         SchemaVersion::NUMBER
     }
+}
+
+/// Something with a lock: a profile or a tools tree.
+#[derive(Debug, Clone)]
+pub struct Lockable<'a> {
+    /// `profiles/NAME.lock` or `profiles/tools/NAME.lock`.
+    pub path: PathBuf,
+    /// The verb that makes the lock anew, for messages.
+    pub command: String,
+    /// What the lock must answer.
+    pub request: &'a PackageRequest,
 }
 
 /// A resolved request.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use super::Archive;
+use crate::archive::Archive;
 use crate::toml_file::SchemaVersion;
 
 /// A profile file, key by key. Everything but `schema` may be left to the base.

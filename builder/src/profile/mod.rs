@@ -9,12 +9,13 @@ pub mod file;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::lock;
+use crate::archive::Archive;
+use crate::lock::{self, Lockable};
 use crate::project::Project;
 use crate::report::Mistake;
-use crate::session::Lockable;
+use crate::solve::PackageRequest;
 use crate::toml_file;
 use file::ProfileFile;
 
@@ -40,44 +41,6 @@ pub struct Profile {
     pub remove: Vec<String>,
     /// Values for the overlays' templates.
     pub variables: BTreeMap<String, toml::Value>,
-}
-
-/// The input of the solver.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct PackageRequest {
-    /// Package names, each optionally `name:arch`.
-    pub include: BTreeSet<String>,
-    /// Names that must not be installed.
-    pub forbid: BTreeSet<String>,
-    /// Names that count as installed, because larder itself does their job (`linux-initramfs-tool`).
-    pub provided: BTreeSet<String>,
-    /// Package name -> suite that it comes from, whatever its priority.
-    pub pins: BTreeMap<String, String>,
-    /// Whether packages marked `Essential: yes` are added. A tools tree lists what it uses instead.
-    pub essential: bool,
-    /// The machine's architecture first, then foreign ones (`i386`).
-    pub architectures: Vec<String>,
-    /// Signed sources of packages.
-    pub archives: Vec<Archive>,
-}
-
-/// One signed source of packages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Archive {
-    /// Short name, used in locks.
-    pub name: String,
-    /// Base address: `dists/` and `pool/` are below it.
-    pub mirror: String,
-    /// Address of the dated copies, with `{timestamp}`; where pinned files go when the mirror drops them.
-    pub snapshot: Option<String>,
-    /// Suites, such as `trixie-updates`.
-    pub suites: Vec<String>,
-    /// Components, such as `non-free-firmware`.
-    pub components: Vec<String>,
-    /// Key files below `profiles/archives/`; a signature by any of them is accepted.
-    pub keys: Vec<String>,
 }
 
 /// Kernel, modules and firmware of an image.

@@ -7,10 +7,10 @@ use anyhow::Result;
 use debversion::Version;
 use resolvo::{DenseIndex as _, SolvableId};
 
+use super::PackageRequest;
 use super::Reason;
 use crate::archive::relation::{self, Relation};
 use crate::archive::{PackageId, PackageView, Universe};
-use crate::profile::PackageRequest;
 use crate::report::Mistake;
 
 /// What is installed at most once: a name on an architecture (`all` counts as the machine's own).

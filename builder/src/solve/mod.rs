@@ -15,6 +15,9 @@ mod catalog;
 mod explain;
 mod provider;
 mod relations;
+mod request;
+
+pub use request::PackageRequest;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +25,6 @@ use anyhow::Result;
 use resolvo::{ConditionalRequirement, Problem, Solver, UnsolvableOrCancelled};
 
 use crate::archive::{PackageId, Universe};
-use crate::profile::PackageRequest;
 use catalog::Catalog;
 use provider::Provider;
 
