@@ -22,6 +22,7 @@ pub mod report;
 pub mod session;
 pub mod solve;
 pub mod store;
+pub mod suggest;
 pub mod toml_file;
 pub mod tools;
 pub mod tree;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use crate::report::Mistake;
+use crate::suggest::nearest;
 
 /// Schema version as a type: a file of any other version fails with a sentence, inside serde.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,26 +55,7 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
 fn nearest_key(message: &str) -> Option<String> {
     let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
-    nearest(unknown, quoted).map(str::to_owned)
-}
-
-/// The candidate most like `word`, when one is like it at all.
-pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // 0.7: "modulse" finds "modules" (0.97), "xyz" finds nothing.
-    let similarity = |candidate: &str| strsim::jaro_winkler(word, candidate);
-    candidates
-        .into_iter()
-        .filter(|candidate| similarity(candidate) > 0.7)
-        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
-}
-
-/// What to say when no file is named `word`: the nearest right name, or all of them.
-pub fn nearest_or_all(word: &str, names: &[String], what: &str) -> String {
-    match nearest(word, names.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if names.is_empty() => format!("there are no {what}"),
-        None => format!("{what}: {}", names.join(", ")),
-    }
+    nearest(unknown, quoted).first().map(|&key| key.to_owned())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::report::Mistake;
 use crate::session::Session;
 use crate::solve::PackageRequest;
 use crate::store::Bucket;
+use crate::suggest;
 use crate::toml_file::{self, SchemaVersion};
 use crate::tree::{self, PathFilter};
 
@@ -70,7 +71,7 @@ impl Tools {
     pub fn load(project: &Project, name: &str) -> anyhow::Result<Self> {
         let path = folder(project).join(format!("{name}.toml"));
         if !path.is_file() {
-            let hint = toml_file::nearest_or_all(name, &Self::names(project)?, "tools trees");
+            let hint = suggest::nearest_or_all(name, &Self::names(project)?, "tools trees");
             return Err(Mistake::new(format!("tools tree `{name}` does not exist ({})", path.display()))
                 .hint(hint)
                 .into());

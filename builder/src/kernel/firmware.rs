@@ -12,8 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result};
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::nearest;
 use crate::report::Mistake;
+use crate::suggest::nearest;
 
 /// As many as the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;

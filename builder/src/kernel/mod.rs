@@ -16,16 +16,3 @@ pub mod firmware;
 pub mod modinfo;
 pub mod modules;
 pub mod zfs;
-
-/// Up to three of `known` that look most like `wanted`: the hint for a misspelt name.
-pub(crate) fn nearest<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    const ALIKE: f64 = 0.75;
-    let mut scored: Vec<(f64, &str)> = known
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(wanted, name), name))
-        .filter(|(score, _)| *score >= ALIKE)
-        .collect();
-    scored.sort_by(|(score_a, name_a), (score_b, name_b)| score_b.total_cmp(score_a).then(name_a.cmp(name_b)));
-    scored.dedup_by_key(|(_, name)| *name);
-    scored.into_iter().take(3).map(|(_, name)| name).collect()
-}

@@ -16,8 +16,8 @@ use globset::GlobBuilder;
 use rayon::prelude::*;
 
 use super::modinfo::{self, ModInfo};
-use super::nearest;
 use crate::report::Mistake;
+use crate::suggest::nearest;
 
 #[cfg(test)]
 mod tests;

@@ -24,8 +24,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Entry, Kind};
-use crate::kernel::nearest;
 use crate::report::Mistake;
+use crate::suggest::nearest;
 use crate::toml_file::{self, SchemaVersion};
 
 /// A checked `overlay.toml`; an absent one is the same as an empty one.

@@ -25,8 +25,8 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::hash::{Hash, KeyBuilder};
-use crate::kernel::nearest;
 use crate::report::Mistake;
+use crate::suggest::nearest;
 use manifest::Manifest;
 
 #[cfg(test)]

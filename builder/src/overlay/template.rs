@@ -7,8 +7,8 @@ use anyhow::Result;
 use tera::{Context, ErrorKind, Tera};
 
 use super::Variables;
-use crate::kernel::nearest;
 use crate::report::Mistake;
+use crate::suggest::nearest;
 
 /// Renders the template that is called `origin` in messages.
 pub(super) fn render(template: Vec<u8>, origin: &str, variables: &Variables) -> Result<String> {

@@ -16,7 +16,7 @@ use crate::lock::{self, Lockable};
 use crate::project::Project;
 use crate::report::Mistake;
 use crate::solve::PackageRequest;
-use crate::toml_file;
+use crate::{suggest, toml_file};
 use file::ProfileFile;
 
 /// A validated profile, base included.
@@ -154,7 +154,7 @@ fn read_file(
 ) -> anyhow::Result<ProfileFile> {
     let path = project.profiles().join(format!("{name}.toml"));
     if !path.is_file() {
-        let hint = toml_file::nearest_or_all(name, &candidates(project)?, "profiles");
+        let hint = suggest::nearest_or_all(name, &candidates(project)?, "profiles");
         return Err(Mistake::new(format!("profile `{name}` does not exist ({})", path.display())).hint(hint).into());
     }
     toml_file::read(&path)

@@ -44,7 +44,8 @@ fn without_repetitions(tree: &str) -> Vec<&str> {
     (0..lines.len()).filter(|number| !repeated(*number)).map(|number| lines[number].2).collect()
 }
 
-/// No package of that name; the nearest ones are.
+/// No package of that name; the nearest ones are. Counted by edits, not by [`crate::suggest`]'s common
+/// beginnings, for half of all packages begin with `lib`.
 pub(super) fn unknown<'a>(wanted: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Mistake {
     let mut near: Vec<(usize, &str)> = known
         .filter(|other| other.len().abs_diff(name.len()) <= 2)
