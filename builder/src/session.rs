@@ -120,9 +120,18 @@ impl Session {
         }
     }
 
-    fn relock_aloud(&self, lockable: &Lockable<'_>, why: &str) -> anyhow::Result<Lock> {
+    /// Whether locks may be made anew.
+    pub fn may_relock(&self) -> bool {
+        !self.limits.locked && !self.limits.offline
+    }
+
+    /// Makes a lock anew because of `why`, and prints what changes.
+    ///
+    /// # Errors
+    /// A [`Mistake`] that names the command to run, where locks may not be made anew.
+    pub fn relock_aloud(&self, lockable: &Lockable<'_>, why: &str) -> anyhow::Result<Lock> {
         let shown = self.project.relative(&lockable.path);
-        if self.limits.locked || self.limits.offline {
+        if !self.may_relock() {
             let option = if self.limits.locked { "--locked" } else { "--offline" };
             return Err(Mistake::new(format!("{shown} {why}, and {option} forbids to make it anew"))
                 .hint(format!("run `{}`", lockable.command))

@@ -46,7 +46,7 @@ pub(super) fn prepare(
     zfs_tools: &ToolsTree,
 ) -> anyhow::Result<KernelStage> {
     let kernel = Kernel::find(packages)?;
-    check_zfs(&kernel.version, lock, zfs_tools)?;
+    zfs::ZfsSources::find(&zfs_tools.root)?.check_kernel(&kernel.version)?;
     let (zfs_key, zfs_modules) = zfs_modules(session, &kernel, zfs_tools)?;
     let choice = &profile.kernel;
     let mut key = KeyBuilder::new("kernel", KERNEL_REVISION);
@@ -108,13 +108,15 @@ impl Kernel {
     }
 }
 
-fn check_zfs(kernel: &str, lock: &Lock, zfs_tools: &ToolsTree) -> anyhow::Result<()> {
+/// Whether the tools tree has the headers of the packages' kernel and the ZFS of their programs.
+///
+/// # Errors
+/// A [`Mistake`] that names both versions.
+pub(super) fn check_zfs_tools(packages: &[UnpackedPackage], lock: &Lock, zfs_tools: &ToolsTree) -> anyhow::Result<()> {
     let version = |lock: &Lock, name: &str| {
         lock.packages.iter().find(|package| package.name == name).map(|package| package.version.clone())
     };
-    let sources = zfs::ZfsSources::find(&zfs_tools.root)?;
-    sources.check_kernel(kernel)?;
-    zfs::check_headers(&zfs_tools.root, kernel)?;
+    zfs::check_headers(&zfs_tools.root, &Kernel::find(packages)?.version)?;
     let dkms = version(&zfs_tools.lock, "zfs-dkms").context("the tools tree `zfs` has no zfs-dkms")?;
     version(lock, "zfsutils-linux").map_or(Ok(()), |utils| zfs::check_userland(&dkms, &utils))
 }

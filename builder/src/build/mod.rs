@@ -20,7 +20,8 @@ use crate::image::version::Version;
 use crate::lock::Lock;
 use crate::profile::Profile;
 use crate::session::Session;
-use crate::tools::Tools;
+use crate::tools::{Tools, ToolsTree};
+use crate::tree::UnpackedPackage;
 use crate::{namespace, overlay};
 
 /// The time of every file in an image, and what build scripts believe is now: the release of trixie,
@@ -77,8 +78,7 @@ struct Stages {
 impl Stages {
     fn run(session: &Session, profile: &Profile, version: Option<Version>) -> anyhow::Result<Self> {
         let tools = Tools::load(&session.project, "image")?.prepare(session)?;
-        let zfs_tools = Tools::load(&session.project, "zfs")?.prepare(session)?;
-        let (lock, packages) = session.unpacked(&profile.lockable(&session.project), Ownership::Keep)?;
+        let Sources { lock, packages, zfs_tools } = Sources::gather(session, profile)?;
         let version = version.map_or_else(|| default_version(&lock), Ok)?;
         let plans = Plans::read(session, profile, &version)?;
 
@@ -99,6 +99,42 @@ impl Stages {
             boot_loader: tools.root.join(image::BOOT_LOADER),
             parts,
         })
+    }
+}
+
+/// The packages of an image, and the tools tree that compiles ZFS for their kernel.
+struct Sources {
+    lock: Lock,
+    packages: Vec<UnpackedPackage>,
+    zfs_tools: ToolsTree,
+}
+
+impl Sources {
+    /// Packages and tools that fit each other. Locks that were made on different days may name two
+    /// kernels, or two versions of ZFS; made anew together, they fit again.
+    fn gather(session: &Session, profile: &Profile) -> anyhow::Result<Self> {
+        let zfs = Tools::load(&session.project, "zfs")?;
+        let sources = Self::read(session, profile, &zfs)?;
+        let misfit = match sources.check() {
+            Ok(()) => return Ok(sources),
+            Err(misfit) if session.may_relock() => misfit,
+            Err(misfit) => return Err(misfit),
+        };
+        session.progress.note(misfit.to_string());
+        for lockable in [profile.lockable(&session.project), zfs.lockable(&session.project)] {
+            session.relock_aloud(&lockable, "does not fit the other lock")?;
+        }
+        let sources = Self::read(session, profile, &zfs)?;
+        sources.check().map(|()| sources)
+    }
+
+    fn read(session: &Session, profile: &Profile, zfs: &Tools) -> anyhow::Result<Self> {
+        let (lock, packages) = session.unpacked(&profile.lockable(&session.project), Ownership::Keep)?;
+        Ok(Self { lock, packages, zfs_tools: zfs.prepare(session)? })
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        kernel::check_zfs_tools(&self.packages, &self.lock, &self.zfs_tools)
     }
 }
 
