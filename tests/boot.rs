@@ -28,6 +28,18 @@ fn boots_to_multi_user_with_no_failed_unit() -> Result<()> {
 }
 
 #[test]
+fn a_good_boot_is_kept_and_counted_no_more() -> Result<()> {
+    let mut vm = vm()?;
+    vm.settle()?;
+    vm.expect("firstboot health", "")?;
+    vm.expect("systemctl is-active boot-complete.target", "active")?;
+    // The image brings `larder_VERSION+3.efi`; the boot loader counts down, and a good boot drops the counter.
+    let name = vm.check("ls /boot/EFI/Linux")?;
+    ensure!(name.trim().starts_with("larder_") && !name.contains('+'), "the kernel is still on trial: {name}");
+    Ok(())
+}
+
+#[test]
 fn root_is_verity_backed_erofs_and_refuses_writes() -> Result<()> {
     let mut vm = vm()?;
     vm.expect("findmnt -n -o FSTYPE /", "erofs")?;
