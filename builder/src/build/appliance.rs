@@ -80,7 +80,12 @@ fn compile(sources: &Path, target_folder: &Path) -> anyhow::Result<PathBuf> {
     Ok(target_folder.join(TARGET).join("appliance/firstboot"))
 }
 
-fn ensure_target(sources: &Path) -> anyhow::Result<()> {
+/// Adds Rust's standard library for the appliance's target when the toolchain of `sources` lacks it:
+/// rustup brings what rust-toolchain.toml names only where it may install by itself.
+///
+/// # Errors
+/// A [`Mistake`] that names the command to run.
+pub fn ensure_target(sources: &Path) -> anyhow::Result<()> {
     let output = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", TARGET])
         .current_dir(sources)

@@ -12,6 +12,8 @@ mod image;
 mod kernel;
 mod root;
 
+pub use appliance::ensure_target;
+
 use std::path::{Path, PathBuf};
 
 use crate::deb::Ownership;

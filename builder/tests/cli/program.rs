@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use crate::archive::sha256;
 use crate::package::Package;
 
-/// The target of the `firstboot` program, so rust-toolchain.toml brings it.
+/// The target of the `firstboot` program.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// The package `probe` with the program `probe`.
@@ -22,6 +22,7 @@ fn compiled() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let program = folder.join(format!("probe-{}", &sha256(&fs_err::read(&source).unwrap())[..16]));
     if !program.exists() {
+        larder::build::ensure_target(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
         let made = tempfile::tempdir_in(folder).unwrap();
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let mut command = Command::new(rustc);
