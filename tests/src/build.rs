@@ -21,7 +21,8 @@ pub fn image() -> Result<PathBuf> {
 }
 
 fn build_image() -> Result<PathBuf> {
-    if let Some(image) = std::env::var_os("LARDER_TEST_IMAGE") {
+    // An empty variable is as good as none.
+    if let Some(image) = std::env::var_os("LARDER_TEST_IMAGE").filter(|image| !image.is_empty()) {
         return Ok(image.into());
     }
     let out = target_folder()?.join("vm-image");
