@@ -136,9 +136,17 @@ impl Drop for Shared {
         let synced = fs::File::open(&self.folder).is_ok_and(|folder| nix::unistd::syncfs(folder.file()).is_ok());
         for path in made.iter().filter(|_| synced) {
             // Failing leaves the boot id: the entry is good until the next boot.
-            let _ = open_state(&state_path(path)).and_then(|mut state| write_state(&mut state, DURABLE));
+            let _ = mark_durable(&state_path(path));
         }
     }
+}
+
+/// The state is empty for a moment while it is rewritten. Whoever reads it then takes the lock and looks
+/// again before making the entry anew, so the rewriting must be done under that lock.
+fn mark_durable(state: &Path) -> anyhow::Result<()> {
+    let mut file = open_state(state)?;
+    file.lock().with_context(|| format!("waiting for {}", state.display()))?;
+    write_state(&mut file, DURABLE)
 }
 
 /// `<key>.state` beside `<key>`.
