@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod lock;
 pub mod namespace;
 pub mod overlay;
+pub mod path_glob;
 pub mod profile;
 pub mod progress;
 pub mod project;

@@ -66,6 +66,11 @@ pub fn render(error: &anyhow::Error) -> String {
     text
 }
 
+/// The line, from 1, of a byte of `text`: for messages that say where.
+pub fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
 /// 1 when the person can mend it, 2 when it is our fault.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let mendable = disk_full_hint(error).is_some() || error.chain().any(|cause| cause.is::<Mistake>());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use crate::report::Mistake;
+use crate::report::{Mistake, line_of};
 use crate::suggest::nearest;
 
 /// Schema version as a type: a file of any other version fails with a sentence, inside serde.
@@ -48,7 +48,7 @@ fn first_line(text: &str) -> &str {
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..offset.min(text.len())];
     let line_start = before.rfind('\n').map_or(0, |index| index + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    (line_of(text, offset), before[line_start..].chars().count() + 1)
 }
 
 /// serde says "unknown field `modulse`, expected one of `modules`, `firmware`".

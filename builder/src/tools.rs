@@ -27,11 +27,6 @@ use crate::tree::{self, PathFilter};
 /// Raise when composing a tools tree gives another result.
 const REVISION: u32 = 2;
 
-/// Debian's merged /usr, which base-files brings and tools trees do without; programs name their
-/// loader as /lib64/ld-linux-x86-64.so.2.
-const USR_MERGE: [(&str, &str); 4] =
-    [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")];
-
 /// `profiles/tools/NAME.toml`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -131,7 +126,7 @@ impl Tools {
         let key = key.finish();
         let root = session.store.entry(Bucket::Trees, &key, |into| {
             tree::compose(&packages, &PathFilter::everything(), None, into)?;
-            let merged = USR_MERGE.map(|(link, target)| (PathBuf::from(link), PathBuf::from(target)));
+            let merged = tree::USR_MERGE.map(|(link, target)| (PathBuf::from(link), PathBuf::from(target)));
             let merged = merged.into_iter().filter(|(link, _)| into.join(link).symlink_metadata().is_err());
             merged.chain(self.links.clone()).try_for_each(|(link, target)| {
                 let link = into.join(link);

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::relation;
 use crate::hash::Hash;
-use crate::report::Mistake;
+use crate::report::{Mistake, line_of};
 
 /// The text of an index and where it is from.
 #[derive(Debug)]
@@ -123,7 +123,7 @@ fn finish(packages: &mut Vec<Package>, fields: &mut Fields, index: &Index, start
 
 /// The error for a stanza or line that starts at `position`.
 pub(super) fn malformed(index: &Index, position: usize, problem: impl std::fmt::Display) -> anyhow::Error {
-    let line = 1 + index.text[..position].bytes().filter(|byte| *byte == b'\n').count();
+    let line = line_of(&index.text, position);
     Mistake::new(format!("{}:{line}: {problem}", index.origin))
         .hint("the archive published a broken index; tell its owner, or leave that archive or component out of the profile")
         .into()

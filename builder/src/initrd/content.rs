@@ -6,12 +6,8 @@ pub(super) const UNITS: &str = "usr/lib/systemd/system";
 /// Folders that something is mounted on.
 pub(super) const MOUNT_POINTS: &[&str] = &["dev", "proc", "sys", "run", "sysroot", "tmp", "var", "root"];
 
-/// Links: the usr-merge, the kernel's entry point, the target that systemd starts.
+/// Links besides the merged /usr: the kernel's entry point, the target that systemd starts.
 pub(super) const LINKS: &[(&str, &str)] = &[
-    ("bin", "usr/bin"),
-    ("sbin", "usr/sbin"),
-    ("lib", "usr/lib"),
-    ("lib64", "usr/lib64"),
     ("init", "usr/lib/systemd/systemd"),
     ("etc/systemd/system/default.target", "/usr/lib/systemd/system/initrd.target"),
 ];

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::report::Mistake;
+use crate::tree::USR_MERGE;
 use libraries::LibrarySearch;
 
 /// The size that an initrd may have, compressed: what does not help to mount the root does not belong here.
@@ -43,7 +44,7 @@ pub fn assemble(root: &Path, additions: &[&Path], out: &Path) -> anyhow::Result<
     for folder in content::MOUNT_POINTS {
         assembly.add_folder(Path::new(folder));
     }
-    for (link, target) in content::LINKS {
+    for &(link, target) in USR_MERGE.iter().chain(content::LINKS) {
         assembly.add_link(Path::new(link), Path::new(target));
     }
     let mut libraries = LibrarySearch::new(root);

@@ -10,8 +10,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use globset::{GlobBuilder, GlobMatcher};
 
+use crate::path_glob;
 use crate::report::Mistake;
 use crate::suggest::nearest;
 
@@ -87,7 +87,7 @@ impl FirmwareIndex {
             }
         }
         for pattern in extra {
-            pattern_of(pattern).map_err(|error| {
+            path_glob::parse(pattern).map_err(|error| {
                 Mistake::new(format!("{origin}: `{pattern}` is not a valid pattern")).because(error)
             })?;
             if !self.keep_matching(pattern, &mut plan.keep) {
@@ -110,7 +110,8 @@ impl FirmwareIndex {
     fn keep_matching(&self, name: &str, keep: &mut BTreeMap<String, PathBuf>) -> bool {
         let exact = std::iter::once(String::new()).chain(COMPRESSED.map(str::to_owned));
         let mut found = exact.fold(false, |found, suffix| found | self.keep_resolved(&format!("{name}{suffix}"), keep));
-        if !found && let Ok(pattern) = pattern_of(name) {
+        if !found && let Ok(pattern) = path_glob::parse(name) {
+            let pattern = pattern.compile_matcher();
             for path in self.entries.keys().filter(|path| pattern.is_match(without_compression(path))) {
                 found |= self.keep_resolved(path, keep);
             }
@@ -165,11 +166,6 @@ impl FirmwarePlan {
         }
         Ok(())
     }
-}
-
-/// Firmware patterns are file names to the kernel's tools: one star crosses no folder.
-fn pattern_of(pattern: &str) -> Result<GlobMatcher, globset::Error> {
-    Ok(GlobBuilder::new(pattern).literal_separator(true).build()?.compile_matcher())
 }
 
 fn without_compression(path: &str) -> &str {

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
-use globset::GlobBuilder;
 use rayon::prelude::*;
 
 use super::modinfo::{self, ModInfo};
+use crate::path_glob;
 use crate::report::Mistake;
 use crate::suggest::nearest;
 
@@ -119,9 +119,7 @@ impl ModuleTree {
     fn matching(&self, entry: &str, origin: &str) -> Result<Vec<String>> {
         let is_path = entry.contains('/');
         let pattern = if is_path { entry.to_owned() } else { modinfo::canonical(entry) };
-        let glob = GlobBuilder::new(&pattern)
-            .literal_separator(true)
-            .build()
+        let glob = path_glob::parse(&pattern)
             .map_err(|error| Mistake::new(format!("{origin}: `{entry}` is not a valid pattern")).because(error))?
             .compile_matcher();
         let matches = |(name, path): (&String, &String)| {

@@ -44,8 +44,7 @@ impl BuildSandbox for Sandbox {
     fn run(&self, argv: &[&str], cwd: &str, env: &[(&str, &str)]) -> Result<()> {
         let sandbox = self.clone().directory(Path::new(cwd));
         let sandbox = env.iter().fold(sandbox, |sandbox, (name, value)| sandbox.env(name, *value));
-        let (program, args) = argv.split_first().context("a command of the ZFS build is empty")?;
-        sandbox.command(program).args(args).run().map(drop)
+        sandbox.run(argv).map(drop)
     }
 }
 

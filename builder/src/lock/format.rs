@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{Lock, LockedPackage, LockedRelease, SchemaVersion};
 use crate::archive::relation;
 use crate::hash::Hash;
+use crate::report::line_of;
 
 /// What is wrong with a lock's text, and on which line.
 #[derive(Debug)]
@@ -37,10 +38,7 @@ struct ReleaseTable {
 }
 
 pub(super) fn parse(text: &str) -> Result<Lock, Problem> {
-    let at = |position: usize, what: String| Problem {
-        line: 1 + text.bytes().take(position).filter(|byte| *byte == b'\n').count(),
-        what,
-    };
+    let at = |position: usize, what: String| Problem { line: line_of(text, position), what };
     let file: LockFile = toml::from_str(text)
         .map_err(|error| at(error.span().map_or(0, |span| span.start), error.message().to_owned()))?;
     let time = |value: &toml::Spanned<String>| {

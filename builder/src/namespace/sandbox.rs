@@ -98,6 +98,12 @@ impl Sandbox {
         self
     }
 
+    /// Runs `argv` quietly; a failure carries the end of what the program said.
+    pub fn run<A: AsRef<str>>(&self, argv: &[A]) -> anyhow::Result<Vec<u8>> {
+        let (program, args) = argv.split_first().context("no program to run")?;
+        self.command(program.as_ref()).args(args.iter().map(AsRef::as_ref)).run()
+    }
+
     /// A command inside.
     pub fn command(&self, program: &str) -> SandboxCommand<'_> {
         SandboxCommand { sandbox: self, argv: vec![program.into()] }

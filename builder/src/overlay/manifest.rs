@@ -24,7 +24,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Entry, Kind};
-use crate::report::Mistake;
+use crate::report::{Mistake, line_of};
 use crate::suggest::nearest;
 use crate::toml_file::{self, SchemaVersion};
 
@@ -175,9 +175,4 @@ impl Manifest {
     fn place<T>(&self, value: &Spanned<T>) -> String {
         format!("{}:{}", self.shown, line_of(&self.text, value.span().start))
     }
-}
-
-/// The line, from 1, of a byte of the text.
-fn line_of(text: &str, at: usize) -> usize {
-    text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }

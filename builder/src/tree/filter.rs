@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::{GlobSet, GlobSetBuilder};
 
+use crate::path_glob;
 use crate::report::Mistake;
 
 /// `exclude` globs with exceptions; paths are relative to the root.
@@ -14,7 +15,7 @@ pub struct PathFilter {
 }
 
 impl PathFilter {
-    /// Compiles the globs. `*` stays within a folder name, `**` crosses folders.
+    /// Compiles the globs (see [`path_glob`]).
     pub fn new(exclude: &[String], keep: &[String]) -> Result<Self, Mistake> {
         Ok(Self { exclude: glob_set(exclude)?, keep: glob_set(keep)? })
     }
@@ -31,14 +32,11 @@ impl PathFilter {
 }
 
 /// Compiles globs of paths.
-pub(crate) fn glob_set(globs: &[String]) -> Result<GlobSet, Mistake> {
+fn glob_set(globs: &[String]) -> Result<GlobSet, Mistake> {
     let mut set = GlobSetBuilder::new();
     for text in globs {
-        let glob = globset::GlobBuilder::new(text)
-            .literal_separator(true)
-            .build()
-            .map_err(|error| Mistake::new(format!("`{text}` is not a valid glob")).because(error))?;
-        set.add(Glob::clone(&glob));
+        let glob = path_glob::parse(text);
+        set.add(glob.map_err(|error| Mistake::new(format!("`{text}` is not a valid glob")).because(error))?);
     }
     set.build().map_err(|error| Mistake::new("the globs cannot be compiled together").because(error))
 }

@@ -12,3 +12,8 @@ mod filter;
 pub use compose::{UnpackedPackage, compose};
 pub use configure::configure;
 pub use filter::PathFilter;
+
+/// Debian's merged /usr: links and their targets. base-files brings them; a tree without it has none, while its programs
+/// name their loader as /lib64/ld-linux-x86-64.so.2.
+pub const USR_MERGE: [(&str, &str); 4] =
+    [("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")];
