@@ -51,12 +51,11 @@ pub(super) fn prepare(
     let choice = &profile.kernel;
     let mut key = KeyBuilder::new("kernel", KERNEL_REVISION);
     key.hash("zfs", &zfs_key).hash("tools", &tools.key);
-    for package in lock
-        .packages
-        .iter()
-        .filter(|package| package.name.starts_with("linux-image-") || package.name.starts_with("firmware-"))
-    {
-        key.hash(&package.name, &package.sha256);
+    // The lock's packages and the unpacked ones are in the same order.
+    for (locked, unpacked) in lock.packages.iter().zip(packages) {
+        if locked.name.starts_with("linux-image-") || firmware_of(unpacked).is_some() {
+            key.hash(&locked.name, &locked.sha256);
+        }
     }
     for (name, list) in
         [("modules", &choice.modules), ("initrd", &choice.initrd_modules), ("firmware", &choice.firmware)]
@@ -106,6 +105,11 @@ impl Kernel {
                 .into()),
         }
     }
+}
+
+/// The package's firmware, whatever the package is called (`intel-microcode`, `wireless-regdb`).
+fn firmware_of(package: &UnpackedPackage) -> Option<PathBuf> {
+    Some(package.folder.join("data/usr/lib/firmware")).filter(|folder| folder.is_dir())
 }
 
 /// Whether the tools tree has the headers of the packages' kernel and the ZFS of their programs.
@@ -182,14 +186,9 @@ fn write_modules(
     modules::initrd_modules(&folder, &profile.kernel.initrd_modules, &origin)?.write(&initrd)?;
     for tree in [&root, &initrd] {
         let sandbox = tools.sandbox().bind_writable(tree, Path::new("/modules"));
-        let run = |argv: &[&str]| {
-            let (program, args) = argv.split_first().context("an empty command")?;
-            sandbox.command(program).args(args.iter().copied()).run().map(drop)
-        };
-        modules::index("/modules", &kernel.version, &run)?;
+        modules::index("/modules", &kernel.version, &|argv| sandbox.run(argv).map(drop))?;
     }
-    let folders =
-        packages.iter().map(|package| package.folder.join("data/usr/lib/firmware")).filter(|folder| folder.is_dir());
+    let folders = packages.iter().filter_map(firmware_of);
     let firmware = FirmwareIndex::open(folders)?.plan(&selection.firmware(), &profile.kernel.firmware, &origin)?;
     firmware.write(&root)?;
     Ok(firmware.missing)
