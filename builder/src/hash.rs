@@ -119,39 +119,6 @@ impl io::Write for Hasher {
     }
 }
 
-/// Builds the key of a stage from its named inputs. Each field is length-prefixed, so that no two
-/// different lists of inputs give the same bytes.
-#[derive(Clone, Debug)]
-pub struct KeyBuilder(Hasher);
-
-impl KeyBuilder {
-    /// Starts a key for the named stage; raise `revision` when the stage's code changes its output.
-    pub fn new(stage: &str, revision: u32) -> Self {
-        let mut key = Self(Hasher::default());
-        key.field("stage", stage).field("revision", revision.to_string());
-        key
-    }
-
-    /// Adds a named input.
-    pub fn field(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
-        for part in [name.as_bytes(), value.as_ref()] {
-            self.0.update((part.len() as u64).to_le_bytes());
-            self.0.update(part);
-        }
-        self
-    }
-
-    /// Adds a digest as a named input.
-    pub fn hash(&mut self, name: &str, hash: &Hash) -> &mut Self {
-        self.field(name, hash.as_bytes())
-    }
-
-    /// The key.
-    pub fn finish(&self) -> Hash {
-        self.0.clone().finish()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,18 +129,5 @@ mod tests {
         assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(hash.to_string().parse::<Hash>().unwrap(), hash);
         assert!("ba78".parse::<Hash>().is_err());
-    }
-
-    #[test]
-    fn keys_tell_apart_fields_that_concatenate_to_the_same_text() {
-        let key = |fields: &[(&str, &str)]| {
-            let mut builder = KeyBuilder::new("test", 1);
-            for (name, value) in fields {
-                builder.field(name, value);
-            }
-            builder.finish()
-        };
-        assert_ne!(key(&[("a", "bc")]), key(&[("ab", "c")]));
-        assert_ne!(key(&[("a", "b"), ("c", "d")]), key(&[("a", "bcd")]));
     }
 }

@@ -19,6 +19,7 @@ pub mod path_glob;
 pub mod profile;
 pub mod progress;
 pub mod project;
+pub mod recipe;
 pub mod report;
 pub mod session;
 pub mod solve;

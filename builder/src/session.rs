@@ -55,6 +55,12 @@ impl Session {
         Self { project, store, fetcher: Fetcher::new(progress.clone()), progress, limits, universes: Mutex::default() }
     }
 
+    /// Names a profile of this project among those of all projects that share the store.
+    pub fn subject(&self, profile: &str) -> String {
+        let root = self.project.root();
+        format!("{} {profile}", root.canonicalize().unwrap_or_else(|_| root.to_owned()).display())
+    }
+
     /// Resolves the request against the archives as they are now, without writing anything.
     pub fn resolve(&self, request: &PackageRequest) -> anyhow::Result<Lock> {
         let universe = self.universe(request)?;

@@ -11,11 +11,12 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use crate::deb::Ownership;
-use crate::hash::{Hash, KeyBuilder};
+use crate::hash::Hash;
 use crate::lock::{self, Lock, Lockable};
 use crate::namespace::{RootTree, Sandbox};
 use crate::profile::Profile;
 use crate::project::Project;
+use crate::recipe::Recipe;
 use crate::report::Mistake;
 use crate::session::Session;
 use crate::solve::PackageRequest;
@@ -116,15 +117,15 @@ impl Tools {
     /// Fetches, unpacks and composes the tree, or finds it in the store.
     pub fn prepare(&self, session: &Session) -> anyhow::Result<ToolsTree> {
         let (lock, packages) = session.unpacked(&self.lockable(&session.project), Ownership::Ignore)?;
-        let mut key = KeyBuilder::new("tools", REVISION);
+        let mut recipe = Recipe::new("tools", REVISION);
+        recipe.about(&self.name);
         for package in &lock.packages {
-            key.hash(&package.name, &package.sha256);
+            recipe.hash(&package.name, &package.sha256);
         }
         for (link, target) in &self.links {
-            key.field(&link.to_string_lossy(), target.as_os_str().as_encoded_bytes());
+            recipe.field(&link.to_string_lossy(), target.as_os_str().as_encoded_bytes());
         }
-        let key = key.finish();
-        let root = session.store.entry(Bucket::Trees, &key, |into| {
+        let root = session.store.entry(Bucket::Trees, &recipe, |into| {
             tree::compose(&packages, &PathFilter::everything(), None, into)?;
             let merged = tree::USR_MERGE.map(|(link, target)| (PathBuf::from(link), PathBuf::from(target)));
             let merged = merged.into_iter().filter(|(link, _)| into.join(link).symlink_metadata().is_err());
@@ -134,7 +135,7 @@ impl Tools {
             })
         });
         let root = root.with_context(|| format!("composing the tools tree `{}`", self.name))?;
-        Ok(ToolsTree { root, key, lock })
+        Ok(ToolsTree { root, key: recipe.key(), lock })
     }
 }
 

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::Context as _;
 
-use crate::hash::{Hash, KeyBuilder};
+use crate::hash::Hash;
+use crate::recipe::Recipe;
 use crate::report::Mistake;
 use crate::session::Session;
 use crate::store::Bucket;
@@ -16,36 +17,47 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Raise when the same sources give another program.
 const REVISION: u32 = 1;
 
-/// A layer of the root that holds `usr/bin/firstboot`.
-pub(super) fn program(session: &Session) -> anyhow::Result<PathBuf> {
+/// The program for the appliance.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// Layer of the root that holds `usr/bin/firstboot`.
+    pub(super) layer: PathBuf,
+    /// Digest of what it is compiled from.
+    pub(super) key: Hash,
+}
+
+/// Compiles the program, when it is not in the store.
+pub(super) fn program(session: &Session) -> anyhow::Result<Program> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the sources have no top folder")?;
     if !sources.join("firstboot/Cargo.toml").is_file() {
         return Err(Mistake::new(format!("{}: the sources of `firstboot` are gone", sources.display()))
             .hint("run larder from a checkout of its repository: cargo run --release -- build ...")
             .into());
     }
-    session.store.entry(Bucket::Firstboot, &sources_key(sources)?, |into| {
+    let recipe = recipe(sources)?;
+    let layer = session.store.entry(Bucket::Firstboot, &recipe, |into| {
         let binary = session.progress.step("firstboot", || compile(sources, &session.store.folder().join("cargo")))?;
         fs_err::create_dir_all(into.join("usr/bin"))?;
         fs_err::copy(binary, into.join("usr/bin/firstboot"))?;
         Ok(())
-    })
+    })?;
+    Ok(Program { layer, key: recipe.key() })
 }
 
-/// Digest of all files that the program is compiled from.
-fn sources_key(sources: &Path) -> anyhow::Result<Hash> {
-    let mut key = KeyBuilder::new("firstboot", REVISION);
+/// All files that the program is compiled from.
+fn recipe(sources: &Path) -> anyhow::Result<Recipe> {
+    let mut recipe = Recipe::new("firstboot", REVISION);
     for name in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
-        key.field(name, fs_err::read(sources.join(name))?);
+        recipe.field(name, fs_err::read(sources.join(name))?);
     }
     for entry in walkdir::WalkDir::new(sources.join("firstboot")).sort_by_file_name() {
         let entry = entry?;
         if entry.file_type().is_file() {
             let path = entry.path().strip_prefix(sources)?;
-            key.field(&path.to_string_lossy(), fs_err::read(entry.path())?);
+            recipe.field(&path.to_string_lossy(), fs_err::read(entry.path())?);
         }
     }
-    Ok(key.finish())
+    Ok(recipe)
 }
 
 fn compile(sources: &Path, target_folder: &Path) -> anyhow::Result<PathBuf> {

@@ -7,13 +7,13 @@ use firstboot::verity::{RootHash, Tree};
 use uuid::Uuid;
 
 use super::kernel::KernelStage;
-use super::{Built, EPOCH, Layered, Stages};
-use crate::hash::KeyBuilder;
+use super::{Built, EPOCH, Explanation, Layered, Stages};
 use crate::image::compress;
 use crate::image::disk;
 use crate::image::output::{Artifact, Input, Manifest, Output, Package, SCHEMA};
 use crate::namespace::OverlayMount;
 use crate::profile::Profile;
+use crate::recipe::Recipe;
 use crate::session::Session;
 use crate::store::Bucket;
 use crate::tools::ToolsTree;
@@ -58,34 +58,30 @@ pub(super) struct Parts {
 pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
     let store = &inputs.session.store;
     let merged = MergedRoot::default();
-    let root_key = KeyBuilder::new("erofs", ROOT_REVISION)
-        .hash("root", &inputs.root.key)
-        .hash("tools", &inputs.tools.key)
-        .finish();
-    let initrd_key = KeyBuilder::new("initrd", INITRD_REVISION)
-        .hash("root", &inputs.root.key)
-        .hash("kernel", &inputs.kernel.key)
-        .hash("overlay", &inputs.initrd.key())
-        .finish();
-    let root = store.entry(Bucket::Images, &root_key, |into| write_root(inputs, merged.path(inputs)?, into))?;
-    let initrd = store.entry(Bucket::Initrd, &initrd_key, |into| write_initrd(inputs, merged.path(inputs)?, into))?;
+    let mut erofs = Recipe::new("erofs", ROOT_REVISION);
+    erofs.hash("root", &inputs.root.key).hash("tools", &inputs.tools.key);
+    let mut cpio = Recipe::new("initrd", INITRD_REVISION);
+    cpio.hash("root", &inputs.root.key).hash("kernel", &inputs.kernel.key);
+    inputs.initrd.cover(&mut cpio);
+    let root = store.entry(Bucket::Images, &erofs, |into| write_root(inputs, merged.path(inputs)?, into))?;
+    let initrd = store.entry(Bucket::Initrd, &cpio, |into| write_initrd(inputs, merged.path(inputs)?, into))?;
     let root_hash: RootHash = fs_err::read_to_string(root.join("root.hash"))?.trim().parse()?;
 
     let command_line = inputs.profile.kernel.command_line.join(" ") + &format!(" roothash={root_hash}");
-    let uki_key = KeyBuilder::new("uki", UKI_REVISION)
-        .hash("initrd", &initrd_key)
+    let mut unified = Recipe::new("uki", UKI_REVISION);
+    unified
+        .hash("initrd", &cpio.key())
         .hash("kernel", &inputs.kernel.key)
         .hash("tools", &inputs.tools.key)
-        .field("command-line", &command_line)
-        .finish();
-    let uki = store.entry(Bucket::Images, &uki_key, |into| {
+        .field("command-line", &command_line);
+    let uki = store.entry(Bucket::Images, &unified, |into| {
         let release = merged.path(inputs)?.join("usr/lib/os-release");
         inputs.session.progress.step("UKI", || write_uki(inputs, &initrd.join("initrd"), &release, &command_line, into))
     })?;
     let stages = [
-        ("root", root_key),
-        ("initrd", initrd_key),
-        ("uki", uki_key),
+        ("root", erofs.key()),
+        ("initrd", cpio.key()),
+        ("uki", unified.key()),
         ("kernel", inputs.kernel.key),
         ("tools", inputs.tools.key),
     ];
@@ -215,5 +211,6 @@ pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow:
         inputs: parts.inputs.clone(),
     };
     let manifest = session.progress.step("Publishing", || output.publish(manifest))?;
-    Ok(Built { image: out.join(name), manifest })
+    let explanation = Explanation::of_build(&session.store, &session.subject(&stages.profile))?;
+    Ok(Built { image: out.join(name), manifest, explanation })
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::EPOCH;
-use crate::hash::{Hash, KeyBuilder};
+use crate::hash::Hash;
 use crate::kernel::firmware::{FirmwareIndex, MissingFirmware};
 use crate::kernel::{modules, modules::ModuleTree, zfs};
 use crate::lock::Lock;
 use crate::profile::Profile;
+use crate::recipe::Recipe;
 use crate::report::Mistake;
 use crate::session::Session;
 use crate::store::Bucket;
@@ -49,21 +50,20 @@ pub(super) fn prepare(
     zfs::ZfsSources::find(&zfs_tools.root)?.check_kernel(&kernel.version)?;
     let (zfs_key, zfs_modules) = zfs_modules(session, &kernel, zfs_tools)?;
     let choice = &profile.kernel;
-    let mut key = KeyBuilder::new("kernel", KERNEL_REVISION);
-    key.hash("zfs", &zfs_key).hash("tools", &tools.key);
+    let mut recipe = Recipe::new("kernel", KERNEL_REVISION);
+    recipe.hash("zfs", &zfs_key).hash("tools", &tools.key);
     // The lock's packages and the unpacked ones are in the same order.
     for (locked, unpacked) in lock.packages.iter().zip(packages) {
         if locked.name.starts_with("linux-image-") || firmware_of(unpacked).is_some() {
-            key.hash(&locked.name, &locked.sha256);
+            recipe.hash(&locked.name, &locked.sha256);
         }
     }
     for (name, list) in
         [("modules", &choice.modules), ("initrd", &choice.initrd_modules), ("firmware", &choice.firmware)]
     {
-        key.field(name, list.join("\n"));
+        recipe.field(name, list.join("\n"));
     }
-    let key = key.finish();
-    let folder = session.store.entry(Bucket::Kernel, &key, |into| {
+    let folder = session.store.entry(Bucket::Kernel, &recipe, |into| {
         let write = || write_modules(profile, &kernel, packages, &zfs_modules, tools, into);
         session.progress.step("Modules", write).map(|missing| report_missing(session, &missing))
     })?;
@@ -72,7 +72,7 @@ pub(super) fn prepare(
         root: folder.join("root"),
         initrd: folder.join("initrd"),
         version: kernel.version,
-        key,
+        key: recipe.key(),
     })
 }
 
@@ -127,8 +127,9 @@ pub(super) fn check_zfs_tools(packages: &[UnpackedPackage], lock: &Lock, zfs_too
 
 /// `spl.ko` and `zfs.ko` for the kernel. Everything that they are made from is in the tools tree.
 fn zfs_modules(session: &Session, kernel: &Kernel, tools: &ToolsTree) -> anyhow::Result<(Hash, Vec<PathBuf>)> {
-    let key = KeyBuilder::new("zfs", ZFS_REVISION).hash("tools", &tools.key).field("kernel", &kernel.version).finish();
-    let folder = session.store.entry(Bucket::Zfs, &key, |into| {
+    let mut recipe = Recipe::new("zfs", ZFS_REVISION);
+    recipe.hash("tools", &tools.key).field("kernel", &kernel.version);
+    let folder = session.store.entry(Bucket::Zfs, &recipe, |into| {
         let scratch = session.store.scratch("zfs")?;
         let build = zfs::ZfsBuild {
             sources: &zfs::ZfsSources::find(&tools.root)?,
@@ -144,7 +145,7 @@ fn zfs_modules(session: &Session, kernel: &Kernel, tools: &ToolsTree) -> anyhow:
             Ok(())
         })
     })?;
-    Ok((key, zfs::MODULES.iter().map(|name| folder.join(format!("{name}.ko"))).collect()))
+    Ok((recipe.key(), zfs::MODULES.iter().map(|name| folder.join(format!("{name}.ko"))).collect()))
 }
 
 /// What every module of this kernel says of itself, taken from one of them.

@@ -8,11 +8,13 @@
 //! ```
 
 mod appliance;
+mod explain;
 mod image;
 mod kernel;
 mod root;
 
 pub use appliance::ensure_target;
+pub use explain::Explanation;
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +49,8 @@ pub struct Built {
     pub image: PathBuf,
     /// What is in the output folder.
     pub manifest: Manifest,
+    /// The stages that it went through.
+    pub explanation: Explanation,
 }
 
 /// Enters the namespace in which images are made; first thing in the process, while it has one thread.

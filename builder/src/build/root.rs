@@ -4,13 +4,14 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use super::appliance::Program;
 use super::kernel::KernelStage;
 use super::{EPOCH, Layered};
-use crate::hash::KeyBuilder;
 use crate::lock::Lock;
 use crate::namespace::{OverlayMount, RootTree, Sandbox};
 use crate::overlay;
 use crate::profile::Profile;
+use crate::recipe::Recipe;
 use crate::session::Session;
 use crate::store::Bucket;
 use crate::tree::{self, PathFilter, UnpackedPackage};
@@ -30,30 +31,27 @@ pub(super) fn configured(
 ) -> anyhow::Result<Layered> {
     let store = &session.store;
     let provided: Vec<_> = profile.packages.provided.iter().cloned().collect();
-    let mut key = KeyBuilder::new("compose", COMPOSE_REVISION);
+    let mut compose = Recipe::new("compose", COMPOSE_REVISION);
     for package in &lock.packages {
-        key.hash(&package.name, &package.sha256);
+        compose.hash(&package.name, &package.sha256);
     }
     for (name, list) in [("exclude", &profile.exclude), ("keep", &profile.keep), ("provided", &provided)] {
-        key.field(name, list.join("\n"));
+        compose.field(name, list.join("\n"));
     }
-    let tree_key = key.finish();
-    let tree = store.entry(Bucket::Trees, &tree_key, |into| {
+    let tree = store.entry(Bucket::Trees, &compose, |into| {
         let filter = PathFilter::new(&profile.exclude, &profile.keep)?;
         session.progress.step("Composing", || tree::compose(packages, &filter, Some(&provided), into))
     })?;
 
-    let key = KeyBuilder::new("configure", CONFIGURE_REVISION)
-        .hash("tree", &tree_key)
-        .field("remove", profile.remove.join("\n"))
-        .finish();
-    let configured = store.entry(Bucket::Configured, &key, |into| {
+    let mut configure = Recipe::new("configure", CONFIGURE_REVISION);
+    configure.hash("tree", &compose.key()).field("remove", profile.remove.join("\n"));
+    let configured = store.entry(Bucket::Configured, &configure, |into| {
         let scratch = store.scratch("configure")?;
         let upper = into.join("upper");
         session.progress.step("Configuring", || tree::configure(&tree, EPOCH, scratch.path(), &upper))?;
         remove(&tree, &upper, &profile.remove, scratch.path())
     })?;
-    Ok(Layered { folders: vec![configured.join("upper"), tree], key })
+    Ok(Layered { folders: vec![configured.join("upper"), tree], key: configure.key() })
 }
 
 /// Removes paths from the merged tree; the removal is recorded in `upper`.
@@ -81,25 +79,25 @@ pub(super) fn finished(
     configured: &Layered,
     plan: &overlay::Plan,
     kernel: &KernelStage,
-    program: &Path,
+    program: &Program,
 ) -> anyhow::Result<Layered> {
     let store = &session.store;
-    let overlay_key = KeyBuilder::new("overlay", OVERLAY_REVISION).hash("plan", &plan.key()).finish();
-    let overlays = store.entry(Bucket::Layers, &overlay_key, |into| plan.write(into))?;
-    let program_key = program.file_name().context("a stage has no name")?.as_encoded_bytes();
-    let key = KeyBuilder::new("finish", FINISH_REVISION)
+    let mut overlay = Recipe::new("overlay", OVERLAY_REVISION);
+    plan.cover(&mut overlay);
+    let overlays = store.entry(Bucket::Layers, &overlay, |into| plan.write(into))?;
+    let mut finish = Recipe::new("finish", FINISH_REVISION);
+    finish
         .hash("configured", &configured.key)
-        .hash("overlay", &overlay_key)
+        .hash("overlay", &overlay.key())
         .hash("kernel", &kernel.key)
-        .field("firstboot", program_key)
-        .finish();
-    let below = [overlays, program.to_owned(), kernel.root.clone()];
+        .hash("firstboot", &program.key);
+    let below = [overlays, program.layer.clone(), kernel.root.clone()];
     let lowers: Vec<_> = below.into_iter().chain(configured.folders.iter().cloned()).collect();
-    let finished = store.entry(Bucket::Layers, &key, |into| {
+    let finished = store.entry(Bucket::Layers, &finish, |into| {
         let scratch = store.scratch("finish")?;
         session.progress.step("Finishing", || apply_presets(&lowers, into, scratch.path()))
     })?;
-    Ok(Layered { folders: [finished].into_iter().chain(lowers).collect(), key })
+    Ok(Layered { folders: [finished].into_iter().chain(lowers).collect(), key: finish.key() })
 }
 
 /// Enables and disables units as the presets of the overlays say, whatever Debian's scripts did.

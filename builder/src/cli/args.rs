@@ -101,6 +101,9 @@ pub(super) struct BuildArgs {
     pub(super) image_version: Option<String>,
     #[command(flatten)]
     pub(super) limits: LimitArgs,
+    /// Print each stage: its key, whether its result was in the store, and why it ran again
+    #[arg(long)]
+    pub(super) explain: bool,
     /// Where the image goes
     #[arg(long, short, value_name = "DIR", default_value = "out")]
     pub(super) out: PathBuf,

@@ -14,6 +14,9 @@ pub(super) fn run(common: &Common, args: &BuildArgs) -> anyhow::Result<ExitCode>
     let session = common.session(Limits::from(&args.limits))?;
     let profile = Profile::load(&session.project, &args.profile)?;
     let built = build::build(&session, &profile, &Options { version, out: args.out.clone() })?;
+    if args.explain {
+        println!("{}", built.explanation);
+    }
     println!("{}", built.image.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -27,8 +27,9 @@ use anyhow::{Context as _, bail, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::hash::{Hash, KeyBuilder};
+use crate::hash::Hash;
 use crate::progress::Progress;
+use crate::recipe::Recipe;
 use crate::report::Mistake;
 use crate::store::{Bucket, Store};
 
@@ -231,12 +232,13 @@ fn largest_first(debs: &[Deb]) -> Vec<usize> {
 }
 
 fn unpack_to_store(store: &Store, deb: &Deb, ownership: Ownership) -> anyhow::Result<PathBuf> {
-    let owners = match ownership {
-        Ownership::Keep => "keep",
-        Ownership::Ignore => "ignore",
+    let (owners, subject) = match ownership {
+        Ownership::Keep => ("keep", deb.label.clone()),
+        Ownership::Ignore => ("ignore", format!("{} for tools", deb.label)),
     };
-    let key = KeyBuilder::new("unpack", REVISION).hash("deb", &deb.sha256).field("ownership", owners).finish();
-    store.entry(Bucket::Unpacked, &key, |into| unpack(&deb.file, into, ownership).map(drop))
+    let mut recipe = Recipe::new("unpack", REVISION);
+    recipe.about(&subject).hash("deb", &deb.sha256).field("ownership", owners);
+    store.entry(Bucket::Unpacked, &recipe, |into| unpack(&deb.file, into, ownership).map(drop))
 }
 
 #[cfg(test)]

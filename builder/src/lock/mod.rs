@@ -37,7 +37,8 @@ use serde::{Deserialize, Serialize};
 pub use diff::{Change, Diff};
 
 use crate::archive::{PackageView, Suite, Universe};
-use crate::hash::{Hash, KeyBuilder};
+use crate::hash::Hash;
+use crate::recipe::Recipe;
 use crate::report::Mistake;
 use crate::solve::{self, PackageRequest};
 
@@ -157,7 +158,7 @@ pub fn request_hash(request: &PackageRequest) -> Result<Hash> {
         archive.snapshot = None;
     }
     let text = serde_json::to_vec(&request).context("writing down the package request")?;
-    Ok(KeyBuilder::new("lock", solve::REVISION).field("request", text).finish())
+    Ok(Recipe::new("lock", solve::REVISION).field("request", text).key())
 }
 
 /// Solves a request against the archives' packages.

@@ -24,16 +24,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use crate::hash::{Hash, KeyBuilder};
+use crate::hash::Hash;
+use crate::recipe::Recipe;
 use crate::report::Mistake;
 use crate::suggest::nearest;
 use manifest::Manifest;
 
 #[cfg(test)]
 mod tests;
-
-/// Raise when the same overlays give other bytes than before.
-const REVISION: u32 = 1;
 
 /// Values for templates, by name.
 pub type Variables = BTreeMap<String, toml::Value>;
@@ -114,19 +112,17 @@ impl Plan {
         &self.entries
     }
 
-    /// The key of what [`Plan::write`] does: equal for plans that write the same, wherever it comes from.
-    pub fn key(&self) -> Hash {
-        let mut key = KeyBuilder::new("overlays", REVISION);
-        for (path, entry) in &self.entries {
-            key.field("path", path).field("mode", entry.mode.to_le_bytes());
-            key.field("owner", entry.owner.to_le_bytes()).field("group", entry.group.to_le_bytes());
-            match &entry.kind {
-                Kind::File { hash, .. } => key.hash("file", hash),
-                Kind::Symlink { target } => key.field("symlink", target),
-                Kind::Directory => key.field("directory", ""),
+    /// Adds all that [`Plan::write`] writes to a recipe, one input for each path: equal for plans that
+    /// write the same, wherever it comes from.
+    pub fn cover(&self, recipe: &mut Recipe) {
+        for (path, Entry { kind, mode, owner, group, .. }) in &self.entries {
+            let content = match kind {
+                Kind::File { hash, .. } => format!("file {hash}"),
+                Kind::Symlink { target } => format!("symlink {target}"),
+                Kind::Directory => "directory".to_owned(),
             };
+            recipe.field(path, format!("{mode:o} {owner}:{group} {content}"));
         }
-        key.finish()
     }
 
     fn add(&mut self, path: String, entry: Entry) -> Result<()> {

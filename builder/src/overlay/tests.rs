@@ -80,7 +80,11 @@ fn a_plan_serialises_without_contents() {
 
 #[test]
 fn the_key_follows_content_and_modes_but_not_origin() {
-    let key = |files: &[(&str, &str)], name: &str| Overlays::new(files).plan(&[name]).unwrap().key();
+    let key = |files: &[(&str, &str)], name: &str| {
+        let mut recipe = Recipe::new("overlay", 1);
+        Overlays::new(files).plan(&[name]).unwrap().cover(&mut recipe);
+        recipe.key()
+    };
     let first = key(&[("a/root/etc/motd", "hello\n")], "a");
     assert_eq!(first, key(&[("b/root/etc/motd.tera", "hello\n")], "b"));
     assert_ne!(first, key(&[("a/root/etc/motd", "hello!\n")], "a"));

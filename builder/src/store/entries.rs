@@ -9,12 +9,14 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use fs_err as fs;
 
 use super::{Shared, Store, files};
 use crate::hash::Hash;
+use crate::recipe::Recipe;
 
 /// Content of a `.state` file whose entry is known to be on the disk.
 const DURABLE: &str = "durable";
@@ -73,6 +75,24 @@ impl Bucket {
     }
 }
 
+/// An entry that this process asked for.
+#[derive(Debug, Clone)]
+pub struct Use {
+    /// What it is made from.
+    pub recipe: Recipe,
+    /// How it came.
+    pub outcome: Outcome,
+}
+
+/// How an entry came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was in the store.
+    Found,
+    /// It was made, and took so long.
+    Made(Duration),
+}
+
 impl Store {
     /// The entry, made by `make` in an empty folder when it is not there yet.
     ///
@@ -81,34 +101,47 @@ impl Store {
     pub fn entry(
         &self,
         bucket: Bucket,
-        key: &Hash,
+        recipe: &Recipe,
         make: impl FnOnce(&Path) -> anyhow::Result<()>,
     ) -> anyhow::Result<PathBuf> {
-        if let Some(path) = self.existing_entry(bucket, key) {
-            return Ok(path);
-        }
-        let path = self.entry_path(bucket, key);
+        let (path, outcome) = match self.existing_entry(bucket, recipe) {
+            Some(path) => (path, Outcome::Found),
+            None => self.make_entry(bucket, recipe, make)?,
+        };
+        let mut uses = self.shared.uses.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.push(Use { recipe: recipe.clone(), outcome });
+        Ok(path)
+    }
+
+    fn make_entry(
+        &self,
+        bucket: Bucket,
+        recipe: &Recipe,
+        make: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<(PathBuf, Outcome)> {
+        let path = self.entry_path(bucket, &recipe.key());
         let mut state = open_state(&state_path(&path))?;
         state.lock().with_context(|| format!("waiting for {}", path.display()))?;
         // The one before us may have made it while we waited.
-        if let Some(path) = self.existing_entry(bucket, key) {
-            return Ok(path);
+        if let Some(path) = self.existing_entry(bucket, recipe) {
+            return Ok((path, Outcome::Found));
         }
         if fs::symlink_metadata(&path).is_ok() {
             files::remove_tree(&path)?;
         }
         let scratch = self.scratch(bucket.folder())?;
+        let start = Instant::now();
         make(scratch.path())?;
         // Before the rename: an entry without a state is not trusted.
         write_state(&mut state, &boot_id())?;
         scratch.rename(&path)?;
         self.shared.unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
-        Ok(path)
+        Ok((path, Outcome::Made(start.elapsed())))
     }
 
-    /// The entry, when it is there and whole; counts as a use.
-    pub fn existing_entry(&self, bucket: Bucket, key: &Hash) -> Option<PathBuf> {
-        let path = self.entry_path(bucket, key);
+    /// The entry, when it is there and whole; counts as a use for [`super::Exclusive::prune`].
+    pub fn existing_entry(&self, bucket: Bucket, recipe: &Recipe) -> Option<PathBuf> {
+        let path = self.entry_path(bucket, &recipe.key());
         if !path.is_dir() {
             return None;
         }
@@ -119,6 +152,11 @@ impl Store {
         }
         files::stamp(&state, &fs::symlink_metadata(&state).ok()?);
         Some(path)
+    }
+
+    /// All entries that this process asked for, in the order in which they came.
+    pub fn uses(&self) -> Vec<Use> {
+        self.shared.uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn entry_path(&self, bucket: Bucket, key: &Hash) -> PathBuf {

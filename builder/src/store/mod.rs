@@ -34,7 +34,7 @@ use fs_err as fs;
 
 use crate::report::Mistake;
 
-pub use entries::Bucket;
+pub use entries::{Bucket, Outcome, Use};
 pub use files::remove_tree;
 pub use upkeep::{Damaged, Exclusive, Freed, Usage};
 
@@ -60,6 +60,8 @@ struct Shared {
     _lock: std::fs::File,
     /// Entries made by this process that are not yet known to be on the disk.
     unsynced: Mutex<Vec<PathBuf>>,
+    /// Entries that this process asked for.
+    uses: Mutex<Vec<Use>>,
 }
 
 impl Store {
@@ -76,7 +78,9 @@ impl Store {
             let _ = files::empty_folder(&folder.join("tmp"));
         }
         lock.lock_shared().with_context(|| format!("locking the store {}", folder.display()))?;
-        Ok(Self { shared: Arc::new(Shared { folder, _lock: lock, unsynced: Mutex::default() }) })
+        Ok(Self {
+            shared: Arc::new(Shared { folder, _lock: lock, unsynced: Mutex::default(), uses: Mutex::default() }),
+        })
     }
 
     /// Where the store would be (`larder cache dir`), without touching it.

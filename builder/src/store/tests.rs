@@ -4,11 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::hash::Hash;
+use crate::recipe::Recipe;
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(Some(folder.path().to_owned())).unwrap();
     (folder, store)
+}
+
+fn recipe(name: &str) -> Recipe {
+    let mut recipe = Recipe::new("test", 1);
+    recipe.field("name", name);
+    recipe
 }
 
 fn exclusive(folder: &tempfile::TempDir) -> Exclusive {
@@ -87,7 +94,7 @@ fn an_entry_is_made_once_however_many_want_it() {
                     std::thread::sleep(Duration::from_millis(50));
                     Ok(fs::write(into.join("file"), "made")?)
                 };
-                let path = store.entry(Bucket::Trees, &Hash::of("key"), make).unwrap();
+                let path = store.entry(Bucket::Trees, &recipe("key"), make).unwrap();
                 assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "made");
             });
         }
@@ -99,7 +106,7 @@ fn an_entry_is_made_once_however_many_want_it() {
 #[test]
 fn an_entry_that_fails_leaves_nothing_and_can_be_made_later() {
     let (_folder, store) = store();
-    let key = Hash::of("key");
+    let key = recipe("key");
     let failed = store.entry(Bucket::Zfs, &key, |into| {
         fs::write(into.join("half"), "half")?;
         anyhow::bail!("the compiler gave up")
@@ -111,9 +118,19 @@ fn an_entry_that_fails_leaves_nothing_and_can_be_made_later() {
 }
 
 #[test]
+fn a_store_tells_what_was_asked_of_it_and_what_had_to_be_made() {
+    let (_folder, store) = store();
+    store.entry(Bucket::Layers, &recipe("key"), |_| Ok(())).unwrap();
+    store.entry(Bucket::Layers, &recipe("key"), |_| panic!("it is there")).unwrap();
+    let uses = store.uses();
+    assert!(matches!(uses[0].outcome, Outcome::Made(_)));
+    assert_eq!((uses.len(), uses[1].outcome), (2, Outcome::Found));
+}
+
+#[test]
 fn an_entry_from_before_a_power_cut_is_made_again() {
     let (_folder, store) = store();
-    let key = Hash::of("key");
+    let key = recipe("key");
     let make = |content: &'static str| move |into: &Path| Ok(fs::write(into.join("file"), content)?);
     let path = store.entry(Bucket::Layers, &key, make("first")).unwrap();
     for lost in ["", "the-id-of-another-boot"] {
@@ -127,7 +144,7 @@ fn an_entry_from_before_a_power_cut_is_made_again() {
 #[test]
 fn entries_are_durable_once_the_store_is_closed() {
     let (_folder, store) = store();
-    let path = store.entry(Bucket::Layers, &Hash::of("key"), |_| Ok(())).unwrap();
+    let path = store.entry(Bucket::Layers, &recipe("key"), |_| Ok(())).unwrap();
     assert_ne!(fs::read_to_string(entries::state_path(&path)).unwrap(), "durable");
     drop(store);
     assert_eq!(fs::read_to_string(entries::state_path(&path)).unwrap(), "durable");
@@ -148,15 +165,15 @@ fn pruning_removes_only_what_was_not_used_lately() {
     let (folder, store) = store();
     let old_blob = store.insert_blob("old".as_bytes(), &Hash::of("old")).unwrap();
     let used_blob = store.insert_blob("used".as_bytes(), &Hash::of("used")).unwrap();
-    let old_entry = store.entry(Bucket::Trees, &Hash::of("old"), |_| Ok(())).unwrap();
-    let used_entry = store.entry(Bucket::Trees, &Hash::of("used"), |_| Ok(())).unwrap();
+    let old_entry = store.entry(Bucket::Trees, &recipe("old"), |_| Ok(())).unwrap();
+    let used_entry = store.entry(Bucket::Trees, &recipe("used"), |_| Ok(())).unwrap();
     drop(store);
     for path in [&old_blob, &used_blob, &entries::state_path(&old_entry), &entries::state_path(&used_entry)] {
         make_old(path);
     }
     let store = Store::open(Some(folder.path().to_owned())).unwrap();
     store.blob(&Hash::of("used")).unwrap();
-    store.existing_entry(Bucket::Trees, &Hash::of("used")).unwrap();
+    store.existing_entry(Bucket::Trees, &recipe("used")).unwrap();
     drop(store);
 
     let freed = exclusive(&folder).prune(Duration::from_secs(30 * 86400)).unwrap();
@@ -171,7 +188,7 @@ fn cleaning_removes_everything_even_read_only_folders() {
     store.insert_blob("blob".as_bytes(), &Hash::of("blob")).unwrap();
     let outside = tempfile::tempdir().unwrap();
     fs::write(outside.path().join("precious"), "kept").unwrap();
-    let made = store.entry(Bucket::Trees, &Hash::of("tree"), |into| {
+    let made = store.entry(Bucket::Trees, &recipe("tree"), |into| {
         fs::create_dir(into.join("locked"))?;
         fs::write(into.join("locked/file"), "file")?;
         symlink(outside.path(), into.join("locked/link"))?;
@@ -195,7 +212,7 @@ fn room_is_told_by_part() {
         fs::write(into.join("one"), vec![1; 100_000])?;
         Ok(fs::hard_link(into.join("one"), into.join("two"))?)
     };
-    store.entry(Bucket::Unpacked, &Hash::of("deb"), make).unwrap();
+    store.entry(Bucket::Unpacked, &recipe("deb"), make).unwrap();
     let usage = store.usage().unwrap();
     assert_eq!((usage[0].part.as_str(), usage[0].count), ("unpacked-v1", 1));
     assert!(usage[0].bytes < 200_000, "a hard-linked file counts once, not {}", usage[0].bytes);
