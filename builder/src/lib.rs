@@ -28,3 +28,4 @@ pub mod suggest;
 pub mod toml_file;
 pub mod tools;
 pub mod tree;
+pub mod why;

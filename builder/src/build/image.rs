@@ -6,18 +6,16 @@ use anyhow::Context as _;
 use firstboot::verity::{RootHash, Tree};
 use uuid::Uuid;
 
-use super::kernel::KernelStage;
-use super::{Built, EPOCH, Explanation, Layered, Stages};
+use super::{Built, EPOCH, Explanation, RootStages, Stages};
 use crate::image::compress;
 use crate::image::disk;
 use crate::image::output::{Artifact, Input, Manifest, Output, Package, SCHEMA};
+use crate::initrd;
 use crate::namespace::OverlayMount;
 use crate::profile::Profile;
 use crate::recipe::Recipe;
 use crate::session::Session;
 use crate::store::Bucket;
-use crate::tools::ToolsTree;
-use crate::{initrd, overlay};
 
 /// Raise one of these when its stage gives another result from the same inputs.
 const ROOT_REVISION: u32 = 1;
@@ -38,10 +36,7 @@ const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 pub(super) struct Inputs<'a> {
     pub(super) session: &'a Session,
     pub(super) profile: &'a Profile,
-    pub(super) tools: &'a ToolsTree,
-    pub(super) root: &'a Layered,
-    pub(super) kernel: &'a KernelStage,
-    pub(super) initrd: &'a overlay::Plan,
+    pub(super) stages: &'a RootStages,
 }
 
 /// Files in the store from which the image is put together.
@@ -59,10 +54,10 @@ pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
     let store = &inputs.session.store;
     let merged = MergedRoot::default();
     let mut erofs = Recipe::new("erofs", ROOT_REVISION);
-    erofs.hash("root", &inputs.root.key).hash("tools", &inputs.tools.key);
+    erofs.hash("root", &inputs.stages.root.key).hash("tools", &inputs.stages.tools.key);
     let mut cpio = Recipe::new("initrd", INITRD_REVISION);
-    cpio.hash("root", &inputs.root.key).hash("kernel", &inputs.kernel.key);
-    inputs.initrd.cover(&mut cpio);
+    cpio.hash("root", &inputs.stages.root.key).hash("kernel", &inputs.stages.kernel.key);
+    inputs.stages.plans.initrd.cover(&mut cpio);
     let root = store.entry(Bucket::Images, &erofs, |into| write_root(inputs, merged.path(inputs)?, into))?;
     let initrd = store.entry(Bucket::Initrd, &cpio, |into| write_initrd(inputs, merged.path(inputs)?, into))?;
     let root_hash: RootHash = fs_err::read_to_string(root.join("root.hash"))?.trim().parse()?;
@@ -71,8 +66,8 @@ pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
     let mut unified = Recipe::new("uki", UKI_REVISION);
     unified
         .hash("initrd", &cpio.key())
-        .hash("kernel", &inputs.kernel.key)
-        .hash("tools", &inputs.tools.key)
+        .hash("kernel", &inputs.stages.kernel.key)
+        .hash("tools", &inputs.stages.tools.key)
         .field("command-line", &command_line);
     let uki = store.entry(Bucket::Images, &unified, |into| {
         let release = merged.path(inputs)?.join("usr/lib/os-release");
@@ -82,8 +77,8 @@ pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
         ("root", erofs.key()),
         ("initrd", cpio.key()),
         ("uki", unified.key()),
-        ("kernel", inputs.kernel.key),
-        ("tools", inputs.tools.key),
+        ("kernel", inputs.stages.kernel.key),
+        ("tools", inputs.stages.tools.key),
     ];
     Ok(Parts {
         verity: root.join("root.verity"),
@@ -104,7 +99,7 @@ impl MergedRoot {
     fn path(&self, inputs: &Inputs<'_>) -> anyhow::Result<&Path> {
         if self.mount.get().is_none() {
             let scratch = inputs.session.store.scratch("merged")?;
-            let mount = OverlayMount::new(&inputs.root.folders, None, scratch.path())?;
+            let mount = OverlayMount::new(&inputs.stages.root.folders, None, scratch.path())?;
             // Set once: the cell was empty a line ago and is not shared between threads.
             let _ = self.mount.set((scratch, mount));
         }
@@ -115,8 +110,8 @@ impl MergedRoot {
 /// `root.erofs`, `root.verity` and `root.hash`.
 fn write_root(inputs: &Inputs<'_>, merged: &Path, into: &Path) -> anyhow::Result<()> {
     let image = into.join("root.erofs");
-    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, inputs.root.key.as_bytes());
-    let sandbox = inputs.tools.sandbox_with(into).bind(merged, Path::new("/root-tree"));
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, inputs.stages.root.key.as_bytes());
+    let sandbox = inputs.stages.tools.sandbox_with(into).bind(merged, Path::new("/root-tree"));
     let workers = std::thread::available_parallelism()?;
     inputs.session.progress.step("erofs", || {
         sandbox
@@ -135,11 +130,10 @@ fn write_root(inputs: &Inputs<'_>, merged: &Path, into: &Path) -> anyhow::Result
 
 fn write_initrd(inputs: &Inputs<'_>, merged: &Path, into: &Path) -> anyhow::Result<()> {
     let scratch = inputs.session.store.scratch("initrd")?;
-    inputs.initrd.write(scratch.path())?;
-    inputs
-        .session
-        .progress
-        .step("initrd", || initrd::assemble(merged, &[&inputs.kernel.initrd, scratch.path()], &into.join("initrd")))
+    inputs.stages.plans.initrd.write(scratch.path())?;
+    inputs.session.progress.step("initrd", || {
+        initrd::assemble(merged, &[&inputs.stages.kernel.initrd, scratch.path()], &into.join("initrd"))
+    })
 }
 
 fn write_uki(
@@ -151,16 +145,17 @@ fn write_uki(
 ) -> anyhow::Result<()> {
     let out = into.join("uki.efi");
     let sandbox = inputs
+        .stages
         .tools
         .sandbox_with(into)
-        .bind(&inputs.kernel.vmlinuz, Path::new("/input/linux"))
+        .bind(&inputs.stages.kernel.vmlinuz, Path::new("/input/linux"))
         .bind(initrd, Path::new("/input/initrd"))
         .bind(release, Path::new("/input/os-release"))
         .env("SOURCE_DATE_EPOCH", EPOCH.to_string());
     sandbox
         .command("ukify")
         .args(["build", "--linux=/input/linux", "--initrd=/input/initrd", "--os-release=@/input/os-release"])
-        .arg(format!("--uname={}", inputs.kernel.version))
+        .arg(format!("--uname={}", inputs.stages.kernel.version))
         .arg(format!("--cmdline={command_line}"))
         .arg(format!("--stub={STUB}"))
         .arg(format!("--output={}", out.display()))

@@ -11,10 +11,12 @@ mod appliance;
 mod explain;
 mod image;
 mod kernel;
+mod origin;
 mod root;
 
 pub use appliance::ensure_target;
 pub use explain::Explanation;
+pub use origin::Origin;
 
 use std::path::{Path, PathBuf};
 
@@ -83,6 +85,33 @@ struct Stages {
 
 impl Stages {
     fn run(session: &Session, profile: &Profile, version: Option<Version>) -> anyhow::Result<Self> {
+        let stages = RootStages::run(session, profile, version)?;
+        let parts = image::parts(&image::Inputs { session, profile, stages: &stages })?;
+        let RootStages { version, lock, tools, .. } = stages;
+        let boot_loader = tools.root.join(image::BOOT_LOADER);
+        Ok(Self { profile: profile.name.clone(), version, lock, boot_loader, parts })
+    }
+}
+
+/// Everything up to the finished root tree.
+#[derive(Debug)]
+struct RootStages {
+    version: Version,
+    lock: Lock,
+    packages: Vec<UnpackedPackage>,
+    plans: Plans,
+    tools: ToolsTree,
+    kernel: kernel::KernelStage,
+    root: Layered,
+}
+
+impl RootStages {
+    /// The root of an image of the default version.
+    fn of(session: &Session, profile: &Profile) -> anyhow::Result<Self> {
+        Self::run(session, profile, None)
+    }
+
+    fn run(session: &Session, profile: &Profile, version: Option<Version>) -> anyhow::Result<Self> {
         let tools = Tools::load(&session.project, "image")?.prepare(session)?;
         let Sources { lock, packages, zfs_tools } = Sources::gather(session, profile)?;
         let version = version.map_or_else(|| default_version(&lock), Ok)?;
@@ -95,16 +124,7 @@ impl Stages {
         );
         let (configured, kernel, program) = (configured?, kernel?, program?);
         let root = root::finished(session, &configured, &plans.root, &kernel, &program)?;
-        let inputs =
-            image::Inputs { session, profile, tools: &tools, root: &root, kernel: &kernel, initrd: &plans.initrd };
-        let parts = image::parts(&inputs)?;
-        Ok(Self {
-            profile: profile.name.clone(),
-            version,
-            lock,
-            boot_loader: tools.root.join(image::BOOT_LOADER),
-            parts,
-        })
+        Ok(Self { version, lock, packages, plans, tools, kernel, root })
     }
 }
 
@@ -145,6 +165,7 @@ impl Sources {
 }
 
 /// The overlays of the root and of the initrd.
+#[derive(Debug)]
 struct Plans {
     root: overlay::Plan,
     initrd: overlay::Plan,

@@ -39,6 +39,8 @@ pub(super) enum Verb {
     Try(TryArgs),
     /// Say what is inside an image, and whether it is whole
     Inspect(InspectArgs),
+    /// Say what pulls a package into an image, or what a file in it comes from
+    Why(WhyArgs),
     /// Look after the store of packages and results
     Cache {
         #[command(subcommand)]
@@ -134,6 +136,18 @@ fn port_pair(text: &str) -> Result<(u16, u16), String> {
     let (host, guest) = text.split_once(':').ok_or("write HOST:GUEST, such as 8080:80")?;
     let port = |text: &str| text.parse().map_err(|_| format!("`{text}` is not a port"));
     Ok((port(host)?, port(guest)?))
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct WhyArgs {
+    /// A package's name, or a path in the image that begins with a slash
+    #[arg(value_name = "PACKAGE|FILE")]
+    pub(super) what: String,
+    /// Hardware profile
+    #[arg(long, short)]
+    pub(super) profile: String,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
 }
 
 #[derive(Debug, ClapArgs)]

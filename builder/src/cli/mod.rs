@@ -7,6 +7,7 @@ mod inspect;
 mod lock;
 mod tools;
 mod try_image;
+mod why;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Lock(args) => lock::run(&common, &args),
         Verb::Build(args) => build::run(&common, &args),
         Verb::Try(args) => try_image::run(&common, &args),
+        Verb::Why(args) => why::run(&common, &args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Cache { verb } => cache::run(&verb),
         Verb::Tools { verb } => tools::run(&common, verb),

@@ -35,6 +35,12 @@ use crate::store::{Bucket, Store};
 
 pub use ar::ArError;
 
+/// A path of a root tree, with or without a leading slash, as packages are unpacked: relative, and below `/usr` where it is merged.
+pub fn merged_path(path: &Path) -> anyhow::Result<PathBuf> {
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    Ok(place::merge_usr(place::clean(relative.as_os_str().as_encoded_bytes())?, false))
+}
+
 /// Raised when the same package unpacks to something else than before.
 const REVISION: u32 = 1;
 /// Largest unpacked package. Debian's largest are 2 GB; everything above is a bomb.

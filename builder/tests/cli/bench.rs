@@ -100,6 +100,11 @@ impl Bench {
         said.stderr
     }
 
+    /// Runs the program, which must succeed; what it printed on stdout.
+    pub fn prints(&self, args: &[&str]) -> String {
+        self.ends(&mut self.larder(args), 0).stdout
+    }
+
     /// Runs the program, which must refuse with the status of what a person can mend; its complaint.
     pub fn refuses(&self, args: &[&str]) -> String {
         self.refuses_to(&mut self.larder(args))

@@ -44,6 +44,7 @@ fn every_verb_has_help_that_fits_a_terminal() {
     larder tools list
     larder tools run
     larder try
+    larder why
     ");
 }
 

@@ -16,6 +16,7 @@ mod package;
 mod profile;
 mod program;
 mod tools;
+mod why;
 
 #[allow(dead_code, reason = "shared: each user takes what it needs")]
 #[path = "../support/archive.rs"]
