@@ -114,7 +114,7 @@ fn topmost(stages: &RootStages, path: &Path) -> Option<Layer> {
         }
     }
     let folders = LAYERS.into_iter().zip(&stages.root.folders);
-    folders.filter(|(_, folder)| folder.join(path).is_dir()).map(|(layer, _)| layer).last()
+    folders.filter(|(_, folder)| folder.join(path).is_dir()).map(|(layer, _)| layer).next_back()
 }
 
 impl Layer {

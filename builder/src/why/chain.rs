@@ -74,10 +74,12 @@ pub(super) fn find(
     graph.chain(request, name)
 }
 
+/// Real and virtual names -> who has them, with the version under that name.
+type Providers = BTreeMap<String, Vec<(usize, Option<Version>)>>;
+
 struct Graph<'a> {
     nodes: Vec<Node<'a>>,
-    /// Real and virtual names -> who has them, with the version under that name.
-    providers: BTreeMap<String, Vec<(usize, Option<Version>)>>,
+    providers: Providers,
 }
 
 impl Graph<'_> {
@@ -177,8 +179,8 @@ impl<'a> Node<'a> {
     }
 }
 
-fn providers(nodes: &[Node<'_>]) -> anyhow::Result<BTreeMap<String, Vec<(usize, Option<Version>)>>> {
-    let mut providers: BTreeMap<String, Vec<_>> = BTreeMap::new();
+fn providers(nodes: &[Node<'_>]) -> anyhow::Result<Providers> {
+    let mut providers = Providers::new();
     for (index, node) in nodes.iter().enumerate() {
         providers.entry(node.locked.name.clone()).or_default().insert(0, (index, Some(node.version.clone())));
         let provides =
