@@ -90,7 +90,7 @@ pub struct Package {
 }
 
 /// Reads every stanza; `number` is the index's place in the universe.
-pub(super) fn parse(index: &Index, number: u32) -> Result<Vec<Package>> {
+pub fn parse(index: &Index, number: u32) -> Result<Vec<Package>> {
     let text = index.text.as_str();
     u32::try_from(text.len()).with_context(|| format!("{}: larger than 4 GiB", index.origin))?;
     let mut packages = Vec::with_capacity(text.len() / 800);
