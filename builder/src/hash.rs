@@ -119,6 +119,36 @@ impl io::Write for Hasher {
     }
 }
 
+/// Takes the digest of what passes on its way to another writer.
+#[derive(Debug)]
+pub struct HashingWriter<W> {
+    target: W,
+    hasher: Hasher,
+}
+
+impl<W: io::Write> HashingWriter<W> {
+    /// Passes everything on to `target`.
+    pub fn new(target: W) -> Self {
+        Self { target, hasher: Hasher::default() }
+    }
+
+    /// The target, and the digest of what it was given.
+    pub fn finish(self) -> (W, Hash) {
+        (self.target, self.hasher.finish())
+    }
+}
+
+impl<W: io::Write> io::Write for HashingWriter<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.target.write(data)?;
+        self.hasher.update(&data[..written]);
+        Ok(written)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.target.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,23 +2,19 @@
 //! others ran.
 //!
 //! The recipes of the last build of the same profile lie in the store
-//! (`v1/last-build/<hash of project and profile>.json`); a stage ran again because of the inputs that
-//! differ from it. Losing that file costs the explanation, nothing else.
+//! (a note, `v1/last-build-v1/<hash of project and profile>`); a stage ran again because of the inputs that
+//! differ from it. Losing it costs the explanation, nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 use crate::recipe::{Input, Recipe};
-use crate::store::{Outcome, Store, Use};
+use crate::store::{Note, Outcome, Store, Use};
 
-/// Folder of the store with the recipes of the last builds.
-const FOLDER: &str = "last-build";
 /// The stage that has a result for each package.
 const UNPACK: &str = "unpack";
 /// That many changed inputs are named, the others counted.
@@ -82,12 +78,14 @@ impl Explanation {
     /// Explains what the store was asked for, and remembers it for the next build of `subject`: the
     /// project and profile in one text.
     pub fn of_build(store: &Store, subject: &str) -> anyhow::Result<Self> {
-        let path = store.folder().join(FOLDER).join(format!("{}.json", Hash::of(subject)));
-        let last = Memory::read(&path);
+        let subject = Hash::of(subject);
+        // Nothing is remembered where the note is missing or not understood.
+        let last = store.note(Note::LastBuild, &subject).unwrap_or_default();
+        let last: Memory = serde_json::from_slice(&last).unwrap_or_default();
         let uses = store.uses();
         let now = Memory::of(&uses);
         if now != last {
-            now.write(store, &path)?;
+            store.set_note(Note::LastBuild, &subject, &serde_json::to_vec(&now)?)?;
         }
         Ok(Self::new(&uses, &last))
     }
@@ -175,20 +173,6 @@ impl Memory {
     fn of(uses: &[Use]) -> Self {
         let remember = |recipe: &Recipe| Remembered { key: recipe.key(), inputs: recipe.inputs().to_vec() };
         Self(uses.iter().map(|used| (name(&used.recipe), remember(&used.recipe))).collect())
-    }
-
-    /// Nothing is remembered where the file is missing or not understood.
-    fn read(path: &Path) -> Self {
-        let text = fs_err::read(path).unwrap_or_default();
-        serde_json::from_slice(&text).unwrap_or_default()
-    }
-
-    fn write(&self, store: &Store, path: &PathBuf) -> anyhow::Result<()> {
-        let scratch = store.scratch(FOLDER)?;
-        let new = scratch.path().join("recipes.json");
-        fs_err::write(&new, serde_json::to_vec(self)?)?;
-        fs_err::create_dir_all(path.parent().context("the file has a folder")?)?;
-        Ok(fs_err::rename(new, path)?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! From the finished root tree to the output folder.
+//! From the finished root tree to the parts of an image.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,8 @@ use anyhow::Context as _;
 use firstboot::verity::{RootHash, Tree};
 use uuid::Uuid;
 
-use super::{Built, EPOCH, Explanation, RootStages, Stages};
-use crate::image::compress;
-use crate::image::disk;
-use crate::image::output::{Artifact, Input, Manifest, Output, Package, SCHEMA};
+use super::{EPOCH, RootStages};
+use crate::image::output::Input;
 use crate::initrd;
 use crate::namespace::OverlayMount;
 use crate::profile::Profile;
@@ -21,11 +19,6 @@ use crate::store::Bucket;
 const ROOT_REVISION: u32 = 1;
 const INITRD_REVISION: u32 = 1;
 const UKI_REVISION: u32 = 1;
-
-/// systemd-boot's own settings (loader.conf(5)).
-const LOADER_CONF: &str = "# The newest system that still has tries left starts by itself; hold a key for the menu.\n\
-    timeout 0\n\
-    editor no\n";
 
 /// systemd-boot in the tools tree `image`.
 pub(super) const BOOT_LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
@@ -42,11 +35,11 @@ pub(super) struct Inputs<'a> {
 /// Files in the store from which the image is put together.
 #[derive(Debug)]
 pub(super) struct Parts {
-    root: PathBuf,
-    verity: PathBuf,
-    root_hash: RootHash,
-    uki: PathBuf,
-    inputs: Vec<Input>,
+    pub(super) root: PathBuf,
+    pub(super) verity: PathBuf,
+    pub(super) root_hash: RootHash,
+    pub(super) uki: PathBuf,
+    pub(super) inputs: Vec<Input>,
 }
 
 /// Root file system, hash tree, initrd and UKI.
@@ -161,51 +154,4 @@ fn write_uki(
         .arg(format!("--output={}", out.display()))
         .run()?;
     Ok(())
-}
-
-/// Assembles the disk image at `path`.
-pub(super) fn assemble(session: &Session, stages: &Stages, path: &Path) -> anyhow::Result<()> {
-    let parts = disk::Parts {
-        version: &stages.version,
-        root_erofs: &stages.parts.root,
-        root_verity: &stages.parts.verity,
-        root_hash: stages.parts.root_hash,
-        uki: &stages.parts.uki,
-        boot_loader: &stages.boot_loader,
-        loader_conf: LOADER_CONF,
-    };
-    session.progress.step("Image", || disk::assemble(&parts, path))
-}
-
-/// Assembles the image and fills the output folder.
-pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Built> {
-    let output = Output::begin(out, &stages.profile, &stages.version)?;
-    let name = output.file_name(Artifact::Image);
-    let image = output.path(Artifact::Image);
-    assemble(session, stages, &image)?;
-    compress::compress(&image, &output.path(Artifact::CompressedImage), &session.progress)?;
-    let parts = &stages.parts;
-    for (artifact, source) in
-        [(Artifact::Uki, &parts.uki), (Artifact::Root, &parts.root), (Artifact::Verity, &parts.verity)]
-    {
-        output.copy(artifact, source)?;
-    }
-    let packages = stages.lock.packages.iter().map(|package| Package {
-        name: package.name.clone(),
-        version: package.version.clone(),
-        architecture: package.architecture.clone(),
-        sha256: package.sha256,
-    });
-    let manifest = Manifest {
-        schema: SCHEMA,
-        profile: stages.profile.clone(),
-        version: stages.version.clone(),
-        root_hash: parts.root_hash,
-        packages: packages.collect(),
-        files: Vec::new(),
-        inputs: parts.inputs.clone(),
-    };
-    let manifest = session.progress.step("Publishing", || output.publish(manifest))?;
-    let explanation = Explanation::of_build(&session.store, &session.subject(&stages.profile))?;
-    Ok(Built { image: out.join(name), manifest, explanation })
 }

@@ -12,6 +12,7 @@ mod explain;
 mod image;
 mod kernel;
 mod origin;
+mod publish;
 mod root;
 
 pub use appliance::ensure_target;
@@ -64,13 +65,13 @@ pub fn enter_namespace() -> anyhow::Result<()> {
 /// ([`enter_namespace`]).
 pub fn build(session: &Session, profile: &Profile, options: &Options) -> anyhow::Result<Built> {
     let stages = Stages::run(session, profile, options.version.clone())?;
-    image::publish(session, &stages, &options.out)
+    publish::publish(session, &stages, &options.out)
 }
 
 /// Builds the disk image alone, at `path`.
 pub fn build_disk(session: &Session, profile: &Profile, version: Option<Version>, path: &Path) -> anyhow::Result<()> {
     let stages = Stages::run(session, profile, version)?;
-    image::assemble(session, &stages, path)
+    publish::assemble(session, &stages, path)
 }
 
 /// Everything that an image is put together from.

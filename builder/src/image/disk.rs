@@ -32,7 +32,11 @@ pub struct Parts<'a> {
     pub loader_conf: &'a str,
 }
 
-/// Writes the image to `out`, which appears only when it is complete and on disk.
+/// Raise when the same parts give another image: partition table, file systems, what is on them.
+pub const REVISION: u32 = 1;
+
+/// Writes the image to `out`, which appears only when it is complete; syncing it is the caller's, who may
+/// have something to do meanwhile.
 pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<()> {
     refuse_oversized(parts)?;
     let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -43,12 +47,11 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<()> {
         .tempfile_in(folder)
         .with_context(|| format!("creating the image in {}", folder.display()))?;
     fill(parts, image.as_file_mut()).with_context(|| format!("writing {}", out.display()))?;
-    image.as_file().sync_all().with_context(|| format!("syncing {}", out.display()))?;
     image
         .persist(out)
         .map_err(|error| error.error)
         .with_context(|| format!("renaming the image to {}", out.display()))?;
-    File::open(folder)?.sync_all().context("syncing the folder of the image")
+    Ok(())
 }
 
 fn fill(parts: &Parts<'_>, image: &mut std::fs::File) -> Result<()> {

@@ -191,7 +191,7 @@ fn open(path: &Path) -> Result<File> {
         Ok(()) => Ok(unpacked),
         Err(error) if is_disk_full(&error) => Err(error.context("decompressing the image")),
         Err(error) => Err(Mistake::new(format!("{} is truncated or damaged", path.display()))
-            .hint("compare it with SHA256SUMS and download it again")
+            .hint("compare it with its .SHA256SUMS file and download it again")
             .because(error)
             .into()),
     }
@@ -256,7 +256,7 @@ fn refuse_truncated(path: &Path, size: u64, partitions: &[PartitionReport]) -> R
         cut.number,
         end(cut)
     );
-    Err(Mistake::new(problem).hint("compare it with SHA256SUMS and download or build it again").into())
+    Err(Mistake::new(problem).hint("compare it with its .SHA256SUMS file and download or build it again").into())
 }
 
 fn judge(image: &File, partitions: &[PartitionReport], file: &FatFile, content: &[u8]) -> Result<UkiReport> {

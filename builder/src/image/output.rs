@@ -1,40 +1,44 @@
-//! The output folder of a build.
+//! The output folder: any number of builds, each with files of its own.
 //!
 //! ```text
-//! larder-PROFILE-VERSION.img           disk image, sparse
-//! larder-PROFILE-VERSION.img.zst       the same, to download
-//! larder-PROFILE-VERSION.uki.efi       kernel, initrd and command line: what an update puts on the ESP
-//! larder-PROFILE-VERSION.root.erofs    root file system, for updates
-//! larder-PROFILE-VERSION.root.verity   its hash tree, the index of updates
-//! manifest.json                        what is inside and where it came from
-//! SHA256SUMS                           written last: a folder with it is complete
+//! larder-PROFILE-VERSION.img             disk image, sparse
+//! larder-PROFILE-VERSION.img.zst         the same, to download
+//! larder-PROFILE-VERSION.uki.efi         kernel, initrd and command line: what an update puts on the ESP
+//! larder-PROFILE-VERSION.root.erofs      root file system, for updates
+//! larder-PROFILE-VERSION.root.verity     its hash tree, the index of updates
+//! larder-PROFILE-VERSION.manifest.json   what is inside and where it came from
+//! larder-PROFILE-VERSION.SHA256SUMS      written last: a build that has it is complete
 //! ```
 //!
-//! Files are made in a hidden staging folder beside their place and renamed once all are complete;
-//! whatever fails before leaves the folder as it was.
+//! Files are made in a hidden staging folder beside their place and renamed once all are complete and on
+//! the disk; whatever fails before leaves the folder as it was. One larder at a time writes to a folder.
+//!
+//! A build that is there already is left alone. What makes that sound is in [`Look`].
 
 use std::fmt;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use firstboot::verity::RootHash;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use super::sparse;
 use super::version::Version;
 use crate::hash::Hash;
+use crate::progress::Progress;
+use crate::store::{Note, Store};
 
 /// Version of the manifest's format; raised when a reader of the old one would be misled.
 pub const SCHEMA: u32 = 1;
-/// File name of the manifest.
-pub const MANIFEST: &str = "manifest.json";
+/// How the name of a manifest ends.
+const MANIFEST: &str = "manifest.json";
+/// How the name of the checksums ends, which are in the format of sha256sum(1).
+const CHECKSUMS: &str = "SHA256SUMS";
 /// Prefix of the folders in which outputs are made.
 const STAGING: &str = ".larder-staging-";
-/// File name of the checksums, in the format of sha256sum(1).
-pub const CHECKSUMS: &str = "SHA256SUMS";
 
 /// The files of a build, by what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +72,7 @@ impl fmt::Display for Artifact {
     }
 }
 
-/// `manifest.json`.
+/// `larder-PROFILE-VERSION.manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`SCHEMA`].
@@ -81,7 +85,7 @@ pub struct Manifest {
     pub root_hash: RootHash,
     /// Packages inside, in the order of the lock.
     pub packages: Vec<Package>,
-    /// Files of the output folder; filled in by [`Output::publish`].
+    /// The files of the build, this one and the checksums left out.
     pub files: Vec<OutputFile>,
     /// What the build was made from.
     pub inputs: Vec<Input>,
@@ -100,7 +104,7 @@ pub struct Package {
     pub sha256: Hash,
 }
 
-/// A file of the output folder.
+/// A file of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputFile {
     /// File name.
@@ -120,232 +124,213 @@ pub struct Input {
     pub key: Hash,
 }
 
-/// An output folder in the making. Dropping it without [`Output::publish`] leaves nothing behind.
+/// The place of one build in an output folder. No other larder writes to the folder meanwhile.
 #[derive(Debug)]
 pub struct Output {
     folder: PathBuf,
-    staging: TempDir,
-    /// Locked for as long as this process lives: see [`sweep`].
-    _in_use: fs_err::File,
     stem: String,
-}
-
-/// Removes what a killed build has left behind: staging folders that nobody holds a lock on.
-fn sweep(folder: &Path) -> Result<()> {
-    for entry in fs_err::read_dir(folder)? {
-        let entry = entry?;
-        let abandoned = entry.file_name().to_string_lossy().starts_with(STAGING)
-            && fs_err::File::open(entry.path()).is_ok_and(|staging| staging.file().try_lock().is_ok());
-        if abandoned {
-            fs_err::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
+    /// `None` where the file system cannot lock folders, as NFS.
+    lock: Option<fs_err::File>,
 }
 
 impl Output {
-    /// Starts an output of `profile` in `folder`, which is created if need be.
-    pub fn begin(folder: &Path, profile: &str, version: &Version) -> Result<Self> {
+    /// The place of a build of `profile` in `folder`, which is created if need be. Waits until no other
+    /// larder writes there.
+    pub fn open(folder: &Path, profile: &str, version: &Version, progress: &Progress) -> Result<Self> {
         fs_err::create_dir_all(folder)?;
-        sweep(folder)?;
-        let staging = tempfile::Builder::new()
-            .prefix(STAGING)
-            .tempdir_in(folder)
-            .with_context(|| format!("creating a staging folder in {}", folder.display()))?;
-        let in_use = fs_err::File::open(staging.path())?;
-        in_use.file().lock().context("marking the staging folder as in use")?;
-        Ok(Self { folder: folder.to_owned(), staging, _in_use: in_use, stem: format!("larder-{profile}-{version}") })
+        // The same folder by whatever path: what is noted about it must be found again.
+        let folder = fs_err::canonicalize(folder)?;
+        let lock = lock(&folder, progress)?;
+        Ok(Self { folder, stem: format!("larder-{profile}-{version}"), lock })
     }
 
-    /// Where to write an artifact.
-    pub fn path(&self, artifact: Artifact) -> PathBuf {
-        self.staging.path().join(self.file_name(artifact))
-    }
-
-    /// Name under which an artifact will be published.
+    /// File name of an artifact.
     pub fn file_name(&self, artifact: Artifact) -> String {
-        format!("{}.{artifact}", self.stem)
+        self.name(artifact)
     }
 
-    /// Copies a file from elsewhere, holes and all.
-    pub fn copy(&self, artifact: Artifact, source: &Path) -> Result<()> {
-        let target = fs_err::File::create(self.path(artifact))?;
-        sparse::copy(fs_err::File::open(source)?.file(), target.file(), 0)
-            .with_context(|| format!("copying {} to the output", source.display()))?;
+    fn name(&self, ending: impl fmt::Display) -> String {
+        format!("{}.{ending}", self.stem)
+    }
+
+    /// The manifest of the build that `key` names, when the folder holds exactly that: every file is
+    /// still the one that [`Staging::publish`] put there.
+    pub fn published(&self, store: &Store, key: &Hash) -> Option<Manifest> {
+        let note = store.note(Note::Published, &self.subject())?;
+        let published: Published = serde_json::from_slice(&note).ok()?;
+        let unchanged = |file: &PublishedFile| Look::at(&self.folder.join(&file.name)).ok() == Some(file.look);
+        if published.key != *key || !published.files.iter().all(unchanged) {
+            return None;
+        }
+        serde_json::from_slice(&fs_err::read(self.folder.join(self.name(MANIFEST))).ok()?).ok()
+    }
+
+    /// Starts to make the files of the build.
+    pub fn stage(&self) -> Result<Staging<'_>> {
+        self.sweep()?;
+        let folder = tempfile::Builder::new()
+            .prefix(STAGING)
+            .tempdir_in(&self.folder)
+            .with_context(|| format!("creating a staging folder in {}", self.folder.display()))?;
+        Ok(Staging { output: self, folder })
+    }
+
+    /// Removes what killed builds have left behind. Without a lock it might belong to a running one.
+    fn sweep(&self) -> Result<()> {
+        for entry in fs_err::read_dir(&self.folder)? {
+            let entry = entry?;
+            if self.lock.is_some() && entry.file_name().to_string_lossy().starts_with(STAGING) {
+                fs_err::remove_dir_all(entry.path())?;
+            }
+        }
         Ok(())
     }
 
-    /// Hashes whatever artifacts are there, moves them into the folder, and adds the manifest and, last,
-    /// the checksums. Returns the manifest as it was written.
-    pub fn publish(self, mut manifest: Manifest) -> Result<Manifest> {
-        manifest.files = self.hash_artifacts()?;
-        let mut json = serde_json::to_string_pretty(&manifest).context("encoding the manifest")?;
+    fn subject(&self) -> Hash {
+        Hash::of(self.folder.join(&self.stem).as_os_str().as_encoded_bytes())
+    }
+}
+
+fn lock(folder: &Path, progress: &Progress) -> Result<Option<fs_err::File>> {
+    let file = fs_err::File::open(folder)?;
+    match file.file().try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            progress.note(format!("waiting for another larder that writes to {}", folder.display()));
+            file.file().lock().with_context(|| format!("locking {}", folder.display()))?;
+            Ok(Some(file))
+        }
+        Err(std::fs::TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// What was noted when a build was published.
+#[derive(Debug, Serialize, Deserialize)]
+struct Published {
+    /// Names everything that the files follow from.
+    key: Hash,
+    files: Vec<PublishedFile>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PublishedFile {
+    name: String,
+    look: Look,
+}
+
+/// What cannot stay the same when a file is replaced, edited or cut: a new file has another inode, and a
+/// write moves both times, of which nobody can set back the second (inode(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Look {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds since 1970, and nanoseconds.
+    modified: (i64, i64),
+    /// Seconds since 1970, and nanoseconds.
+    changed: (i64, i64),
+}
+
+impl Look {
+    fn at(path: &Path) -> std::io::Result<Self> {
+        let metadata = fs_err::symlink_metadata(path)?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+
+    /// A file's look after it was renamed, which counts as a change; `None` when more has happened to it.
+    fn renamed(self, to: &Path) -> Option<Self> {
+        let now = Self::at(to).ok()?;
+        (Self { changed: now.changed, ..self } == now).then_some(now)
+    }
+}
+
+/// A build in the making. Dropping it without [`Staging::publish`] leaves nothing behind.
+#[derive(Debug)]
+pub struct Staging<'a> {
+    output: &'a Output,
+    folder: TempDir,
+}
+
+impl Staging<'_> {
+    /// Where to write an artifact.
+    pub fn path(&self, artifact: Artifact) -> PathBuf {
+        self.folder.path().join(self.output.file_name(artifact))
+    }
+
+    /// Reads an artifact that has been written, for its entry in the manifest.
+    pub fn describe(&self, artifact: Artifact) -> Result<OutputFile> {
+        let file = fs_err::File::open(self.path(artifact))?;
+        let sha256 = sparse::hash(file.file()).with_context(|| format!("reading {}", file.path().display()))?;
+        self.entry(artifact, sha256)
+    }
+
+    /// The same for one whose digest is known.
+    pub fn entry(&self, artifact: Artifact, sha256: Hash) -> Result<OutputFile> {
+        let size = fs_err::metadata(self.path(artifact))?.len();
+        Ok(OutputFile { name: self.output.file_name(artifact), size, sha256 })
+    }
+
+    /// Waits until an artifact is on the disk. [`Staging::publish`] does so in any case; who calls this
+    /// while something else is to be done saves the time.
+    pub fn sync(&self, artifact: Artifact) -> Result<()> {
+        Ok(fs_err::File::open(self.path(artifact))?.sync_all()?)
+    }
+
+    /// Moves the files of the manifest into the folder, then the manifest and, last, the checksums; notes
+    /// in the store that the folder now holds the build `key`.
+    pub fn publish(self, manifest: &Manifest, store: &Store, key: &Hash) -> Result<()> {
+        let mut json = serde_json::to_string_pretty(manifest).context("encoding the manifest")?;
         json.push('\n');
+        let (manifest_name, checksums) = (self.output.name(MANIFEST), self.output.name(CHECKSUMS));
         let sums = manifest.files.iter().map(|file| format!("{}  {}\n", file.sha256, file.name)).collect::<String>()
-            + &format!("{}  {MANIFEST}\n", Hash::of(&json));
-        for (name, content) in [(MANIFEST, &json), (CHECKSUMS, &sums)] {
-            let mut file = fs_err::File::create(self.staging.path().join(name))?;
-            file.write_all(content.as_bytes())?;
-            file.sync_all()?;
+            + &format!("{}  {manifest_name}\n", Hash::of(&json));
+        for (name, content) in [(&manifest_name, &json), (&checksums, &sums)] {
+            fs_err::File::create(self.folder.path().join(name))?.write_all(content.as_bytes())?;
         }
-        self.move_into_place(&manifest.files)?;
-        Ok(manifest)
+        let mut names: Vec<&str> = manifest.files.iter().map(|file| file.name.as_str()).collect();
+        names.extend([manifest_name.as_str(), &checksums]);
+        let files = self.move_into_place(&names)?;
+        if let Some(files) = files {
+            let note = serde_json::to_vec(&Published { key: *key, files }).context("encoding a note")?;
+            store.set_note(Note::Published, &self.output.subject(), &note)?;
+        }
+        Ok(())
     }
 
-    fn hash_artifacts(&self) -> Result<Vec<OutputFile>> {
-        let present = |artifact: &Artifact| self.path(*artifact).exists();
-        let artifacts: Vec<_> = Artifact::ALL.into_iter().filter(present).collect();
-        artifacts
-            .into_par_iter()
-            .map(|artifact| {
-                let mut file = fs_err::File::open(self.path(artifact))?;
-                file.sync_all()?;
-                let size = file.metadata()?.len();
-                Ok(OutputFile { name: self.file_name(artifact), size, sha256: Hash::of_reader(&mut file)? })
-            })
-            .collect()
-    }
-
-    /// The checksums of an earlier build go first: a crash in between must not leave a folder that
-    /// claims to be complete.
-    fn move_into_place(&self, files: &[OutputFile]) -> Result<()> {
-        match fs_err::remove_file(self.folder.join(CHECKSUMS)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+    /// The last of `names` are the checksums. Those of an earlier build go first and the new ones come
+    /// last, when all else is on the disk: a crash in between must not leave a build that claims to be
+    /// complete. Returns how the files look; `None` when someone else has touched them meanwhile.
+    fn move_into_place(&self, names: &[&str]) -> Result<Option<Vec<PublishedFile>>> {
+        let (staging, folder) = (self.folder.path(), &self.output.folder);
+        let (Some(checksums), here) = (names.last(), fs_err::File::open(folder)?) else { return Ok(None) };
+        match fs_err::remove_file(folder.join(checksums)) {
+            Ok(()) => here.sync_all()?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
         }
-        let folder = fs_err::File::open(&self.folder)?;
-        for name in files.iter().map(|file| file.name.as_str()).chain([MANIFEST, CHECKSUMS]) {
-            if name == CHECKSUMS {
-                folder.sync_all()?;
+        let mut published = Vec::new();
+        for name in names {
+            fs_err::File::open(staging.join(name))?.sync_all()?;
+            if name == checksums {
+                here.sync_all()?;
             }
-            fs_err::rename(self.staging.path().join(name), self.folder.join(name))?;
+            let look = Look::at(&staging.join(name))?;
+            fs_err::rename(staging.join(name), folder.join(name))?;
+            published.push((name, look));
         }
-        Ok(folder.sync_all()?)
+        here.sync_all()?;
+        let noted = published.into_iter().map(|(name, look)| {
+            Some(PublishedFile { name: (*name).to_owned(), look: look.renamed(&folder.join(name))? })
+        });
+        Ok(noted.collect())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn manifest() -> Manifest {
-        Manifest {
-            schema: SCHEMA,
-            profile: "qemu".into(),
-            version: "1.0".parse().unwrap(),
-            root_hash: RootHash::from([0xab; 32]),
-            packages: vec![Package {
-                name: "bash".into(),
-                version: "5.2-1".into(),
-                architecture: "amd64".into(),
-                sha256: Hash::of("bash"),
-            }],
-            files: Vec::new(),
-            inputs: vec![Input { name: "tree".into(), key: Hash::of("tree") }],
-        }
-    }
-
-    fn output(folder: &Path) -> Output {
-        Output::begin(folder, "qemu", &"1.0".parse().unwrap()).unwrap()
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_published_folder_has_files_manifest_and_checksums() {
-        let folder = tempfile::tempdir().unwrap();
-        let output = output(folder.path());
-        fs_err::write(output.path(Artifact::Image), "image").unwrap();
-        fs_err::write(output.path(Artifact::Verity), "tree").unwrap();
-        let written = output.publish(manifest()).unwrap();
-        assert_eq!(
-            names(folder.path()),
-            ["SHA256SUMS", "larder-qemu-1.0.img", "larder-qemu-1.0.root.verity", "manifest.json"]
-        );
-        let json = fs_err::read_to_string(folder.path().join(MANIFEST)).unwrap();
-        assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), written);
-        insta::assert_snapshot!(json, @r#"
-        {
-          "schema": 1,
-          "profile": "qemu",
-          "version": "1.0",
-          "root_hash": "abababababababababababababababababababababababababababababababab",
-          "packages": [
-            {
-              "name": "bash",
-              "version": "5.2-1",
-              "architecture": "amd64",
-              "sha256": "37d2b12d5d9abc2a364ef9448767ee03938e383c0284193477dc7618f4b7c6c2"
-            }
-          ],
-          "files": [
-            {
-              "name": "larder-qemu-1.0.img",
-              "size": 5,
-              "sha256": "6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d"
-            },
-            {
-              "name": "larder-qemu-1.0.root.verity",
-              "size": 4,
-              "sha256": "dc9c5edb8b2d479e697b4b0b8ab874f32b325138598ce9e7b759eb8292110622"
-            }
-          ],
-          "inputs": [
-            {
-              "name": "tree",
-              "key": "dc9c5edb8b2d479e697b4b0b8ab874f32b325138598ce9e7b759eb8292110622"
-            }
-          ]
-        }
-        "#);
-        let sums = fs_err::read_to_string(folder.path().join(CHECKSUMS)).unwrap();
-        assert!(sums.contains(&format!("{}  larder-qemu-1.0.img\n", Hash::of("image"))));
-        assert!(sums.ends_with(&format!("{}  manifest.json\n", Hash::of(&json))));
-    }
-
-    #[test]
-    fn an_abandoned_output_leaves_nothing_behind_and_the_earlier_one_untouched() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = output(folder.path());
-        fs_err::write(first.path(Artifact::Image), "image").unwrap();
-        first.publish(manifest()).unwrap();
-        let before = names(folder.path());
-        let second = output(folder.path());
-        fs_err::write(second.path(Artifact::Image), "other").unwrap();
-        drop(second);
-        assert_eq!(names(folder.path()), before);
-        assert_eq!(fs_err::read_to_string(folder.path().join("larder-qemu-1.0.img")).unwrap(), "image");
-    }
-
-    #[test]
-    fn what_a_killed_build_left_is_swept_and_what_a_running_one_makes_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let running = output(folder.path());
-        fs_err::write(running.path(Artifact::Root), "root").unwrap();
-        fs_err::create_dir(folder.path().join(".larder-staging-killed")).unwrap();
-        fs_err::write(folder.path().join(".larder-staging-killed/larder-qemu-1.0.img"), "half").unwrap();
-        drop(output(folder.path()));
-        assert!(!folder.path().join(".larder-staging-killed").exists());
-        assert!(running.path(Artifact::Root).exists());
-    }
-
-    #[test]
-    fn publishing_again_replaces_files_and_checksums() {
-        let folder = tempfile::tempdir().unwrap();
-        for content in ["one", "two"] {
-            let source = folder.path().join("elsewhere");
-            fs_err::write(&source, content).unwrap();
-            let output = output(folder.path());
-            output.copy(Artifact::Root, &source).unwrap();
-            output.publish(manifest()).unwrap();
-        }
-        assert_eq!(fs_err::read_to_string(folder.path().join("larder-qemu-1.0.root.erofs")).unwrap(), "two");
-        let sums = fs_err::read_to_string(folder.path().join(CHECKSUMS)).unwrap();
-        assert!(sums.starts_with(&Hash::of("two").to_string()));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Files with holes: where their data is, and copies that keep the holes.
+//! Files with holes: where their data is, copies that keep the holes, digests that do not read them.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -6,6 +6,11 @@ use std::ops::Range;
 
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
+
+use crate::hash::{Hash, Hasher};
+
+/// What holes read as, in pieces of this size.
+pub(super) static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// The parts of `file` that are not holes, in order. A file system that knows no holes says that
 /// everything is data (lseek(2), `SEEK_DATA`). Moves the file's offset.
@@ -44,6 +49,34 @@ pub fn copy(source: &File, target: &File, start: u64) -> io::Result<u64> {
     Ok(size)
 }
 
+/// Digest of a whole file, holes and all, which are not read. Moves the file's offset.
+pub fn hash(file: &File) -> io::Result<Hash> {
+    let mut hasher = Hasher::default();
+    let (mut reader, mut done, mut buffer) = (file, 0, vec![0; ZEROS.len()]);
+    for range in data_ranges(file)? {
+        hash_zeros(&mut hasher, range.start - done);
+        reader.seek(SeekFrom::Start(range.start))?;
+        let mut left = range.end - range.start;
+        while left > 0 {
+            let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            reader.read_exact(&mut buffer[..wanted])?;
+            hasher.update(&buffer[..wanted]);
+            left -= wanted as u64;
+        }
+        done = range.end;
+    }
+    hash_zeros(&mut hasher, file.metadata()?.len() - done);
+    Ok(hasher.finish())
+}
+
+fn hash_zeros(hasher: &mut Hasher, mut count: u64) {
+    while count > 0 {
+        let step = count.min(ZEROS.len() as u64);
+        hasher.update(&ZEROS[..step as usize]);
+        count -= step;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +104,16 @@ mod tests {
         assert!(ranges.iter().any(|range| range.contains(&MIB)));
         assert!(ranges.iter().any(|range| range.contains(&(3 * MIB))));
         assert_eq!(data_ranges(&tempfile::tempfile().unwrap()).unwrap(), []);
+    }
+
+    #[test]
+    fn the_digest_is_that_of_what_reading_gives() {
+        let file = with_holes();
+        assert_eq!(hash(&file).unwrap(), Hash::of(content(&file, 0..8 * MIB)));
+        let all_hole = tempfile::tempfile().unwrap();
+        all_hole.set_len(3 * MIB + 1).unwrap();
+        assert_eq!(hash(&all_hole).unwrap(), Hash::of(vec![0; 3 * MIB as usize + 1]));
+        assert_eq!(hash(&tempfile::tempfile().unwrap()).unwrap(), Hash::of(""));
     }
 
     #[test]

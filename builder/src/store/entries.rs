@@ -75,7 +75,7 @@ impl Bucket {
     }
 }
 
-/// An entry that this process asked for.
+/// A result that this process asked for.
 #[derive(Debug, Clone)]
 pub struct Use {
     /// What it is made from.
@@ -87,7 +87,7 @@ pub struct Use {
 /// How an entry came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was in the store.
+    /// It was there.
     Found,
     /// It was made, and took so long.
     Made(Duration),
@@ -108,9 +108,14 @@ impl Store {
             Some(path) => (path, Outcome::Found),
             None => self.make_entry(bucket, recipe, make)?,
         };
+        self.used(recipe, outcome);
+        Ok(path)
+    }
+
+    /// Counts the result of a stage that lies elsewhere among [`Store::uses`].
+    pub fn used(&self, recipe: &Recipe, outcome: Outcome) {
         let mut uses = self.shared.uses.lock().unwrap_or_else(PoisonError::into_inner);
         uses.push(Use { recipe: recipe.clone(), outcome });
-        Ok(path)
     }
 
     fn make_entry(
@@ -154,7 +159,7 @@ impl Store {
         Some(path)
     }
 
-    /// All entries that this process asked for, in the order in which they came.
+    /// All results that this process asked for, in the order in which they came.
     pub fn uses(&self) -> Vec<Use> {
         self.shared.uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -13,6 +13,7 @@
 //!     ├── partial/<sha256>      a download under way, flock'ed by its one downloader
 //!     ├── <bucket>/<key>/       result of a stage
 //!     ├── <bucket>/<key>.state  its lock (flock), its durability (content), its last use (mtime)
+//!     ├── <note>/<subject>      what was noted about something elsewhere; its mtime is the time of last use
 //!     └── tmp/                  what is being made; swept by the next process that is alone
 //! ```
 //!
@@ -21,6 +22,7 @@
 mod blobs;
 mod entries;
 mod files;
+mod notes;
 mod upkeep;
 
 use std::ffi::OsString;
@@ -36,6 +38,7 @@ use crate::report::Mistake;
 
 pub use entries::{Bucket, Outcome, Use};
 pub use files::remove_tree;
+pub use notes::Note;
 pub use upkeep::{Damaged, Exclusive, Freed, Usage};
 
 /// Layout version: raised when older programs could no longer read the folder.
