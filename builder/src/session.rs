@@ -1,22 +1,23 @@
 //! One run of larder: where its data is, the store, the network, and how it was told to behave.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 
-use crate::archive::{self, Archive, Universe};
+use crate::archive::{self, Archive, SignedRelease, Universe};
 use crate::deb::{self, Deb, Ownership};
 use crate::fetch::{Download, FetchError, Fetcher, mirror_variable};
 use crate::hash::Hash;
 use crate::lock::{self, Lock, Lockable, LockedPackage};
 use crate::progress::Progress;
 use crate::project::Project;
+use crate::recipe::Recipe;
 use crate::report::Mistake;
 use crate::solve::PackageRequest;
-use crate::store::Store;
+use crate::store::{Bucket, Note, Store};
 use crate::tree::UnpackedPackage;
 
 /// How far a run may go to get what it needs.
@@ -78,7 +79,7 @@ impl Session {
             return Ok(universe);
         }
         let keys = self.project.profiles().join("archives");
-        let source = Source { session: self, archives: &origin.archives };
+        let source = Source { session: self, archives: &origin.archives, named: &request.archives };
         let universe = Universe::load(&origin.archives, &origin.architectures, &keys, Timestamp::now(), &source)?;
         let universe = Arc::new(universe);
         self.universes().push((origin, universe.clone()));
@@ -245,10 +246,13 @@ fn mirror(archive: &Archive) -> String {
     std::env::var(mirror_variable(&archive.name)).unwrap_or_else(|_| archive.mirror.clone())
 }
 
-/// Indices by way of the store.
+/// Releases and indices by way of the store.
 struct Source<'a> {
     session: &'a Session,
+    /// With the addresses in use.
     archives: &'a [Archive],
+    /// With the addresses that the profile names.
+    named: &'a [Archive],
 }
 
 impl Source<'_> {
@@ -257,12 +261,37 @@ impl Source<'_> {
             |mirror: &str| url.strip_prefix(mirror.trim_end_matches('/')).is_some_and(|path| path.starts_with('/'));
         self.archives.iter().find(|archive| below(&archive.mirror)).map(|archive| archive.name.as_str())
     }
+
+    /// A suite by the address that the profile names: every other mirror of it must be as new, and another
+    /// address in the profile is another archive (the snapshot of some day, say).
+    fn identity(&self, archive: &str, suite: &str) -> Hash {
+        let mirror = self.named.iter().find(|named| named.name == archive).map_or("", |named| &named.mirror);
+        Hash::of(format!("{mirror} {suite}"))
+    }
 }
 
 impl archive::Fetch for Source<'_> {
-    fn release(&self, url: &str) -> anyhow::Result<Vec<u8>> {
+    fn release(&self, url: &str, known: Option<&SignedRelease>) -> anyhow::Result<SignedRelease> {
+        let known = known.filter(|known| known.url == url);
+        let validator = known.and_then(|known| known.validator.as_deref());
         // 16 MiB: trixie's has 140 KiB; a larger one is no InRelease.
-        self.session.fetcher.get(url, 16 << 20).map_err(|error| error.explain(self.archive_of(url)))
+        let got = self.session.fetcher.get(url, 16 << 20, validator);
+        match (got.map_err(|error| error.explain(self.archive_of(url)))?, known) {
+            (Some(file), _) => {
+                Ok(SignedRelease { url: url.to_owned(), validator: file.validator, content: file.content })
+            }
+            (None, Some(known)) => Ok(known.clone()),
+            (None, None) => anyhow::bail!("{url}: not modified, but nothing was known of it"),
+        }
+    }
+
+    fn known_release(&self, archive: &str, suite: &str) -> Option<SignedRelease> {
+        let bytes = self.session.store.note(Note::Release, &self.identity(archive, suite))?;
+        SignedRelease::from_bytes(&bytes)
+    }
+
+    fn remember_release(&self, archive: &str, suite: &str, release: &SignedRelease) -> anyhow::Result<()> {
+        self.session.store.set_note(Note::Release, &self.identity(archive, suite), &release.to_bytes())
     }
 
     fn blob(&self, url: &str, sha256: &Hash, size: u64) -> anyhow::Result<PathBuf> {
@@ -273,5 +302,13 @@ impl archive::Fetch for Source<'_> {
         let label = url.rsplit("/dists/").next().unwrap_or(url).to_owned();
         let download = Download { urls: vec![url.to_owned()], sha256: *sha256, size, label };
         fetcher.to_store(store, &[download]).remove(0).map_err(|error| error.explain(self.archive_of(url)))
+    }
+
+    fn derived(&self, recipe: &Recipe, make: &dyn Fn(&Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
+        self.session.store.entry(Bucket::Indices, recipe, make)
+    }
+
+    fn note(&self, line: &str) {
+        self.session.progress.note(line);
     }
 }

@@ -12,6 +12,8 @@
 //! MIRROR/pool/…                                               the packages
 //! ```
 
+mod index;
+mod newest;
 pub mod packages;
 pub mod relation;
 pub mod release;
@@ -19,26 +21,35 @@ mod source;
 #[cfg(test)]
 pub mod testing;
 
+pub use newest::SignedRelease;
 pub use source::Archive;
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 use rayon::prelude::*;
 
 use crate::hash::Hash;
-use crate::report::Mistake;
+use crate::recipe::Recipe;
 use packages::{Index, MultiArch, Package, Priority, Span};
-use release::{Expected, Keyring, Listed, VerifiedRelease};
+use release::VerifiedRelease;
 
 /// Where bytes come from. Used from several threads at once.
 pub trait Fetch: Sync {
-    /// The newest `InRelease`, unverified.
-    fn release(&self, url: &str) -> Result<Vec<u8>>;
+    /// The `InRelease` at an address as it is now, unverified; may answer with `known` when that is still
+    /// what is there.
+    fn release(&self, url: &str, known: Option<&SignedRelease>) -> Result<SignedRelease>;
+    /// The newest release of a suite that was verified here before, by the name of its archive.
+    fn known_release(&self, archive: &str, suite: &str) -> Option<SignedRelease>;
+    /// Remembers the newest release of a suite.
+    fn remember_release(&self, archive: &str, suite: &str, release: &SignedRelease) -> Result<()>;
     /// A file with this content, whose hash has been checked.
     fn blob(&self, url: &str, sha256: &Hash, size: u64) -> Result<PathBuf>;
+    /// A folder that `make` has filled, now or earlier.
+    fn derived(&self, recipe: &Recipe, make: &dyn Fn(&Path) -> Result<()>) -> Result<PathBuf>;
+    /// Tells the person something that is no error.
+    fn note(&self, line: &str);
 }
 
 /// Number of a package in its [`Universe`].
@@ -94,17 +105,14 @@ impl Universe {
             .iter()
             .flat_map(|archive| archive.suites.iter().map(move |suite| (archive, suite.as_str())))
             .collect();
-        let releases = suites
-            .par_iter()
-            .map(|(archive, suite)| load_release(archive, suite, keys, now, fetch))
-            .collect::<Result<Vec<_>>>()?;
+        let releases = newest::releases(&suites, keys, now, fetch)?;
         let mut wanted = Vec::new();
         for (number, ((archive, suite), release)) in suites.iter().zip(&releases).enumerate() {
-            wanted.extend(indices_of(archive, suite, number, release, architectures)?);
+            wanted.extend(index::indices_of(archive, suite, number, release, architectures)?);
         }
         // The big ones first, so that none is left for one thread at the end; order restored after.
         let mut order: Vec<usize> = (0..wanted.len()).collect();
-        order.sort_by_key(|number| std::cmp::Reverse(wanted[*number].listed.size));
+        order.sort_by_key(|number| std::cmp::Reverse(wanted[*number].size()));
         let mut loaded = order
             .par_iter()
             .with_max_len(1)
@@ -262,9 +270,9 @@ impl<'u> PackageView<'u> {
         self.suite
     }
 
-    /// An error about this package's stanza, with file and line.
+    /// An error about this package's stanza.
     pub fn malformed(&self, problem: impl std::fmt::Display) -> anyhow::Error {
-        packages::malformed(self.index, self.package.start as usize, problem)
+        packages::malformed(&format!("{}: {} {}", self.index.origin, self.name(), self.version()), problem)
     }
 }
 
@@ -278,113 +286,9 @@ fn describe(archive: &Archive, suite: &str, release: &VerifiedRelease) -> Suite 
     }
 }
 
-fn load_release(
-    archive: &Archive,
-    suite: &str,
-    keys: &Path,
-    now: Timestamp,
-    fetch: &dyn Fetch,
-) -> Result<VerifiedRelease> {
-    let keyring = Keyring::open(keys, &archive.keys)?;
-    let url = format!("{}/dists/{suite}/InRelease", archive.mirror.trim_end_matches('/'));
-    let bytes = fetch.release(&url).with_context(|| reading(archive))?;
-    VerifiedRelease::verify(&bytes, &keyring, &Expected { url: &url, suite, now })
-}
-
 /// What went wrong, and what to do about it, is for the one who fetches to say.
 fn reading(archive: &Archive) -> String {
     format!("reading the archive `{}`", archive.name)
-}
-
-/// An index to be read.
-struct Wanted<'a> {
-    archive: &'a Archive,
-    release: usize,
-    origin: String,
-    url: String,
-    listed: Listed,
-    compression: Compression,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compression {
-    Xz,
-    Gzip,
-    None,
-}
-
-/// Smallest first.
-const FORMS: [(&str, Compression); 3] = [(".xz", Compression::Xz), (".gz", Compression::Gzip), ("", Compression::None)];
-
-/// The indices of one suite's components for the wanted architectures.
-fn indices_of<'a>(
-    archive: &'a Archive,
-    suite: &str,
-    number: usize,
-    release: &VerifiedRelease,
-    architectures: &[String],
-) -> Result<Vec<Wanted<'a>>> {
-    let all = release.has_index_for_all().then_some("all");
-    let mut wanted = Vec::new();
-    for component in &archive.components {
-        let before = wanted.len();
-        for architecture in architectures.iter().map(String::as_str).chain(all) {
-            let folder = format!("{component}/binary-{architecture}");
-            let found = FORMS.iter().find_map(|(ending, form)| {
-                let path = format!("{folder}/Packages{ending}");
-                release.file(&path).map(|listed| (path, listed, *form))
-            });
-            let Some((path, listed, compression)) = found else {
-                continue;
-            };
-            let base = format!("{}/dists/{suite}", archive.mirror.trim_end_matches('/'));
-            let url = if release.by_hash() {
-                format!("{base}/{folder}/by-hash/SHA256/{}", listed.sha256)
-            } else {
-                format!("{base}/{path}")
-            };
-            wanted.push(Wanted {
-                archive,
-                release: number,
-                origin: format!("{} {suite} {folder}/Packages", archive.name),
-                url,
-                listed,
-                compression,
-            });
-        }
-        if wanted.len() == before {
-            let problem = format!(
-                "the suite `{suite}` of the archive `{}` has no component `{component}` for {}",
-                archive.name,
-                architectures.join(", ")
-            );
-            return Err(Mistake::new(problem).hint("correct `components` or `architectures` in the profile").into());
-        }
-    }
-    Ok(wanted)
-}
-
-impl Wanted<'_> {
-    fn load(&self, number: usize, fetch: &dyn Fetch) -> Result<(Index, Vec<Package>)> {
-        let path =
-            fetch.blob(&self.url, &self.listed.sha256, self.listed.size).with_context(|| reading(self.archive))?;
-        let file = fs_err::read(&path)?;
-        let text = decompress(&file, self.compression).with_context(|| format!("decompressing {}", self.origin))?;
-        let index = Index { origin: self.origin.clone(), release: self.release, text };
-        let packages = packages::parse(&index, u32::try_from(number)?)?;
-        Ok((index, packages))
-    }
-}
-
-fn decompress(file: &[u8], compression: Compression) -> Result<String> {
-    // Indices compress about sixfold.
-    let mut text = Vec::with_capacity(file.len() * 6);
-    match compression {
-        Compression::Xz => xz2::read::XzDecoder::new_multi_decoder(file).read_to_end(&mut text)?,
-        Compression::Gzip => flate2::read::MultiGzDecoder::new(file).read_to_end(&mut text)?,
-        Compression::None => (&mut &*file).read_to_end(&mut text)?,
-    };
-    Ok(String::from_utf8(text)?)
 }
 
 #[cfg(test)]

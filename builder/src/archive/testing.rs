@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use sequoia_openpgp::cert::Cert;
 use tempfile::TempDir;
 
-use super::Fetch;
+use super::{Fetch, SignedRelease};
 use crate::hash::Hash;
+use crate::recipe::Recipe;
 use signed::SignedFolder;
 
 #[path = "../../tests/support/archive.rs"]
@@ -45,12 +47,15 @@ pub fn release(suite: &str, extra: &str, files: &[(&str, &[u8])]) -> String {
 pub struct FolderMirror {
     archive: SignedFolder,
     keys: TempDir,
+    /// What was said that is no error.
+    pub notes: Mutex<Vec<String>>,
 }
 
 impl FolderMirror {
     /// An empty mirror with a key.
     pub fn empty() -> Self {
-        let mirror = Self { archive: SignedFolder::new(published()), keys: TempDir::new().unwrap() };
+        let mirror =
+            Self { archive: SignedFolder::new(published()), keys: TempDir::new().unwrap(), notes: Mutex::default() };
         fs_err::write(mirror.keys().join("test.asc"), mirror.archive.public_key()).unwrap();
         mirror
     }
@@ -65,6 +70,11 @@ impl FolderMirror {
         self.archive.publish(suite, extra, packages);
     }
 
+    /// The same with a release of another time.
+    pub fn publish_at(&self, time: &str, suite: &str, extra: &str, packages: &str) {
+        self.archive.publish_at(time.parse().unwrap(), suite, extra, packages);
+    }
+
     /// Publishes a suite with these files.
     pub fn publish_files(&self, suite: &str, extra: &str, files: &BTreeMap<&str, Vec<u8>>) {
         self.archive.publish_files(suite, extra, files);
@@ -75,19 +85,48 @@ impl FolderMirror {
         self.archive.path().join(url.strip_prefix("http://mirror.example/").unwrap_or("nowhere"))
     }
 
+    fn memory(&self, archive: &str, suite: &str) -> PathBuf {
+        self.keys.path().join(format!("newest-{archive}-{suite}"))
+    }
+
     fn read(&self, path: &Path) -> Result<Vec<u8>> {
         fs_err::read(path).context("connection refused")
     }
 }
 
 impl Fetch for FolderMirror {
-    fn release(&self, url: &str) -> Result<Vec<u8>> {
-        self.read(&self.file(url))
+    fn release(&self, url: &str, known: Option<&SignedRelease>) -> Result<SignedRelease> {
+        let content = self.read(&self.file(url))?;
+        match known.filter(|known| known.url == url && known.content == content) {
+            Some(known) => Ok(known.clone()),
+            None => Ok(SignedRelease { url: url.to_owned(), validator: None, content }),
+        }
+    }
+
+    fn known_release(&self, archive: &str, suite: &str) -> Option<SignedRelease> {
+        SignedRelease::from_bytes(&fs_err::read(self.memory(archive, suite)).ok()?)
+    }
+
+    fn remember_release(&self, archive: &str, suite: &str, release: &SignedRelease) -> Result<()> {
+        Ok(fs_err::write(self.memory(archive, suite), release.to_bytes())?)
     }
 
     fn blob(&self, url: &str, sha256: &Hash, size: u64) -> Result<PathBuf> {
         let content = self.read(&self.file(url))?;
         anyhow::ensure!(Hash::of(&content) == *sha256 && content.len() as u64 == size, "{url}: hash mismatch");
         Ok(self.file(url))
+    }
+
+    fn derived(&self, recipe: &Recipe, make: &dyn Fn(&Path) -> Result<()>) -> Result<PathBuf> {
+        let folder = self.keys.path().join(recipe.key().to_string());
+        if !folder.exists() {
+            fs_err::create_dir(&folder)?;
+            make(&folder).inspect_err(|_| fs_err::remove_dir_all(&folder).unwrap())?;
+        }
+        Ok(folder)
+    }
+
+    fn note(&self, line: &str) {
+        self.notes.lock().unwrap().push(line.to_owned());
     }
 }

@@ -93,3 +93,65 @@ fn a_broken_stanza_is_named_with_archive_suite_index_and_line() {
     let error = load(&mirror, &["trixie"]).unwrap_err();
     assert_eq!(error.to_string(), "debian trixie main/binary-amd64/Packages:9: the stanza has no version");
 }
+
+#[test]
+fn an_index_is_condensed_once_and_not_asked_for_again() {
+    let mirror = FolderMirror::empty();
+    mirror.publish("trixie", "", &stanza("a", "1"));
+    let first = load(&mirror, &["trixie"]).unwrap();
+    fs_err::remove_file(mirror.file("http://mirror.example/debian/dists/trixie/main/binary-amd64/Packages.xz"))
+        .unwrap();
+    let second = load(&mirror, &["trixie"]).unwrap();
+    let package = |universe: &Universe| format!("{:?}", universe.packages);
+    assert_eq!(package(&first), package(&second));
+}
+
+/// The versions of `a` after the mirror went from a release of the first day to one of the second.
+fn versions_after(releases: [(&str, &str); 2]) -> (Vec<String>, Vec<String>) {
+    let mirror = FolderMirror::empty();
+    let versions = releases.map(|(day, extra)| {
+        mirror.publish_at(&format!("{day}T07:55:41Z"), "trixie", extra, &stanza("a", day));
+        let universe = load(&mirror, &["trixie"]).unwrap();
+        universe.package(PackageId(0)).version().to_owned()
+    });
+    (versions.to_vec(), mirror.notes.into_inner().unwrap())
+}
+
+#[test]
+fn a_newer_release_takes_the_place_of_the_one_that_was_read_before() {
+    let (versions, notes) = versions_after([("2026-09-11", ""), ("2026-09-12", "")]);
+    assert_eq!((versions, notes), (vec!["2026-09-11".to_owned(), "2026-09-12".to_owned()], vec![]));
+}
+
+#[test]
+fn a_mirror_that_goes_back_in_time_is_not_followed() {
+    let (versions, notes) = versions_after([("2026-09-12", ""), ("2026-09-11", "")]);
+    assert_eq!(versions, ["2026-09-12", "2026-09-12"]);
+    insta::assert_snapshot!(notes.join("\n"), @"http://mirror.example/debian/dists/trixie/InRelease: is of 2026-09-11T07:55:41Z, older than what was read before: the mirror lags behind; going on with the release of 2026-09-12T07:55:41Z");
+}
+
+#[test]
+fn a_known_release_by_a_key_that_is_no_longer_accepted_counts_for_nothing() {
+    let mirror = FolderMirror::empty();
+    mirror.publish_at("2026-09-12T07:55:41Z", "trixie", "", &stanza("a", "2"));
+    load(&mirror, &["trixie"]).unwrap();
+    let other = FolderMirror::empty();
+    other.publish_at("2026-09-11T07:55:41Z", "trixie", "", &stanza("a", "1"));
+    let known = mirror.known_release("debian", "trixie").unwrap();
+    other.remember_release("debian", "trixie", &known).unwrap();
+    assert_eq!(load(&other, &["trixie"]).unwrap().package(PackageId(0)).version(), "1");
+    assert_ne!(other.known_release("debian", "trixie").unwrap(), known);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_remembered_release_is_read_back(url in "[ -~]{0,20}", validator in proptest::option::of("[ -~]{1,9}"), content: Vec<u8>) {
+        let release = SignedRelease { url, validator, content };
+        proptest::prop_assert_eq!(SignedRelease::from_bytes(&release.to_bytes()).unwrap(), release);
+    }
+
+    #[test]
+    fn any_bytes_are_read_as_a_remembered_release_or_refused(bytes: Vec<u8>) {
+        let _ = SignedRelease::from_bytes(&bytes);
+    }
+}

@@ -44,7 +44,7 @@ pub(super) struct Resume<'a> {
 pub(super) struct Answer {
     /// Where in the file the body starts: 0 when the server ignored the range.
     pub offset: u64,
-    /// Value for `If-Range` of a later request.
+    /// Recognises this version of the file in a later request.
     pub validator: Option<String>,
     /// Length of the whole file, when the server says.
     pub length: Option<u64>,
@@ -67,7 +67,20 @@ pub(super) fn ask(agent: &Agent, url: &str, resume: Option<Resume<'_>>) -> Resul
             request = request.header(header::IF_RANGE, validator);
         }
     }
-    let response = request.call().map_err(|error| classify(url, error))?;
+    judge(url, request.call().map_err(|error| classify(url, error))?)
+}
+
+/// Asks for a file; `None` when it still is the version with this validator.
+pub(super) fn ask_again(agent: &Agent, url: &str, validator: &str) -> Result<Option<Answer>, FetchError> {
+    let condition = if validator.starts_with('"') { header::IF_NONE_MATCH } else { header::IF_MODIFIED_SINCE };
+    let response = agent.get(url).header(condition, validator).call().map_err(|error| classify(url, error))?;
+    if response.status() == StatusCode::NOT_MODIFIED {
+        return Ok(None);
+    }
+    judge(url, response).map(Some)
+}
+
+fn judge(url: &str, response: Response<Body>) -> Result<Answer, FetchError> {
     let url = url.to_owned();
     match response.status() {
         StatusCode::OK => Ok(answer(response, 0)),

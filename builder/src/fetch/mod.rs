@@ -42,6 +42,15 @@ pub struct Download {
     pub label: String,
 }
 
+/// A file that is read as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Small {
+    /// What is in it.
+    pub content: Vec<u8>,
+    /// What the server calls this version of it: a strong ETag or a date.
+    pub validator: Option<String>,
+}
+
 /// Fetches files. One per run: its connections and its allowance of retries are shared by all.
 #[derive(Debug)]
 pub struct Fetcher {
@@ -61,12 +70,13 @@ impl Fetcher {
         Self { agent: http::agent(&patience), progress, patience, allowance: Allowance::new(patience.allowance) }
     }
 
-    /// A small file of at most `limit` bytes, unverified.
-    pub fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
+    /// A small file of at most `limit` bytes, unverified. `None` when it is still the one that the server
+    /// gave this validator.
+    pub fn get(&self, url: &str, limit: u64, validator: Option<&str>) -> Result<Option<Small>, FetchError> {
         let mut failures = 0;
         loop {
-            let error = match self.get_once(url, limit) {
-                Ok(bytes) => return Ok(bytes),
+            let error = match self.get_once(url, limit, validator) {
+                Ok(file) => return Ok(file),
                 Err(error) => error,
             };
             failures += 1;
@@ -77,9 +87,13 @@ impl Fetcher {
         }
     }
 
-    fn get_once(&self, url: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
-        let mut answer = http::ask(&self.agent, url, None)?;
-        let length = answer.length;
+    fn get_once(&self, url: &str, limit: u64, validator: Option<&str>) -> Result<Option<Small>, FetchError> {
+        let answer = match validator {
+            Some(validator) => http::ask_again(&self.agent, url, validator)?,
+            None => Some(http::ask(&self.agent, url, None)?),
+        };
+        let Some(mut answer) = answer else { return Ok(None) };
+        let (length, validator) = (answer.length, answer.validator.take());
         let mut bytes = Vec::new();
         let read = answer.reader().take(limit.saturating_add(1)).read_to_end(&mut bytes);
         let got = bytes.len() as u64;
@@ -87,7 +101,7 @@ impl Fetcher {
             return Err(FetchError::TooLarge { url: url.to_owned(), limit });
         }
         match read {
-            Ok(_) => Ok(bytes),
+            Ok(_) => Ok(Some(Small { content: bytes, validator })),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 let expected = length.unwrap_or(got + 1);
                 Err(FetchError::Truncated { url: url.to_owned(), expected, got })

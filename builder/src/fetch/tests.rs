@@ -275,7 +275,7 @@ fn nobody_waits_again_for_a_server_that_does_not_answer() {
 
 #[test]
 fn an_unknown_host_is_unreachable() {
-    let result = Bench::new().fetcher.get("http://no-such-host.invalid/", 10);
+    let result = Bench::new().fetcher.get("http://no-such-host.invalid/", 10, None);
     assert!(matches!(result, Err(FetchError::Unreachable { .. })), "{result:?}");
 }
 
@@ -342,8 +342,24 @@ fn a_small_file_is_read_up_to_its_limit() {
         _ => Reply::whole(b"release"),
     });
     let fetcher = Bench::new().fetcher;
-    assert_eq!(fetcher.get(&server.url("cut"), 7).unwrap(), b"release");
-    assert!(matches!(fetcher.get(&server.url("whole"), 6), Err(FetchError::TooLarge { limit: 6, .. })));
-    assert!(matches!(fetcher.get(&server.url("endless"), 100), Err(FetchError::TooLarge { .. })));
-    assert!(matches!(fetcher.get(&server.url("gone"), 100), Err(FetchError::NotFound { .. })));
+    assert_eq!(fetcher.get(&server.url("cut"), 7, None).unwrap().unwrap().content, b"release");
+    assert!(matches!(fetcher.get(&server.url("whole"), 6, None), Err(FetchError::TooLarge { limit: 6, .. })));
+    assert!(matches!(fetcher.get(&server.url("endless"), 100, None), Err(FetchError::TooLarge { .. })));
+    assert!(matches!(fetcher.get(&server.url("gone"), 100, None), Err(FetchError::NotFound { .. })));
+}
+
+#[test]
+fn a_file_that_has_not_changed_is_not_sent_again() {
+    for validator in ["\"v1\"", "Sat, 12 Sep 2026 07:55:41 GMT"] {
+        let name = if validator.starts_with('"') { "ETag" } else { "Last-Modified" };
+        let server = Server::start(move |request| match request.unless.as_deref() {
+            Some(known) if known == validator => Reply::status(304),
+            _ => Reply::whole(b"release").header(name, validator),
+        });
+        let fetcher = Bench::new().fetcher;
+        let first = fetcher.get(&server.url("file"), 100, None).unwrap().unwrap();
+        assert_eq!(first.validator.as_deref(), Some(validator));
+        assert_eq!(fetcher.get(&server.url("file"), 100, first.validator.as_deref()).unwrap(), None);
+        assert_eq!(fetcher.get(&server.url("file"), 100, Some("\"v0\"")).unwrap().unwrap().content, b"release");
+    }
 }

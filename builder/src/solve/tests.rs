@@ -333,10 +333,10 @@ fn a_virtual_package_is_taken_when_it_has_one_provider() {
 }
 
 #[test]
-fn a_broken_relation_is_named_with_file_and_line() {
+fn a_broken_relation_is_named_with_index_and_package() {
     let text = refusal(&["a"], &["b 1", "a 1; Depends: b (!! 2)"]);
     assert!(
-        text.contains("debian trixie Packages:9: no valid version restriction in the relation `b (!! 2)`"),
+        text.contains("debian trixie Packages: a 1: no valid version restriction in the relation `b (!! 2)`"),
         "{text}"
     );
 }

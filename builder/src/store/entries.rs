@@ -25,6 +25,8 @@ const DURABLE: &str = "durable";
 /// the entries changes (what they contain is versioned by the revision in the stage's key).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bucket {
+    /// What is read of an archive's index.
+    Indices,
     /// One unpacked .deb: `data/`, `control/`, `files.json`.
     Unpacked,
     /// A root tree composed of packages, not yet configured by dpkg; a tools tree is ready to use.
@@ -47,7 +49,8 @@ pub enum Bucket {
 
 impl Bucket {
     /// All buckets, in the order of the pipeline.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
+        Self::Indices,
         Self::Unpacked,
         Self::Trees,
         Self::Configured,
@@ -62,6 +65,7 @@ impl Bucket {
     /// The folder's name.
     pub fn folder(self) -> &'static str {
         match self {
+            Self::Indices => "indices-v1",
             Self::Unpacked => "unpacked-v1",
             Self::Trees => "trees-v1",
             Self::Configured => "configured-v1",

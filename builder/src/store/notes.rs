@@ -18,6 +18,8 @@ pub enum Note {
     LastBuild,
     /// The files of a build in an output folder.
     Published,
+    /// The newest release of a suite that was verified.
+    Release,
 }
 
 impl Note {
@@ -25,6 +27,7 @@ impl Note {
         match self {
             Self::LastBuild => "last-build-v1",
             Self::Published => "published-v1",
+            Self::Release => "releases-v1",
         }
     }
 }

@@ -13,7 +13,7 @@ shift
 status=$?
 cd "$LARDER_CACHE_DIR/v1" || exit 98
 find tmp partial -mindepth 1
-find . -mindepth 2 -path './*-v1/*' ! -size 0 -prune
+find . -mindepth 2 -path './*-v1/*' ! -path './indices-v1/*' ! -path './releases-v1/*' ! -size 0 -prune
 find blobs -type f -exec sha256sum {} +
 exit $status
 "#;

@@ -88,17 +88,23 @@ impl SignedFolder {
 
     /// Publishes a suite whose component `main` has these stanzas, compressed by xz.
     pub fn publish(&self, suite: &str, extra: &str, packages: &str) {
+        self.publish_at(self.published, suite, extra, packages);
+    }
+
+    /// The same with a release of another time.
+    pub fn publish_at(&self, time: Timestamp, suite: &str, extra: &str, packages: &str) {
         let mut encoder = xz2::write::XzEncoder::new(Vec::new(), 1);
         encoder.write_all(packages.as_bytes()).unwrap();
-        self.publish_files(
-            suite,
-            extra,
-            &BTreeMap::from([("main/binary-amd64/Packages.xz", encoder.finish().unwrap())]),
-        );
+        let files = BTreeMap::from([("main/binary-amd64/Packages.xz", encoder.finish().unwrap())]);
+        self.publish_files_at(time, suite, extra, &files);
     }
 
     /// Publishes a suite with these files.
     pub fn publish_files(&self, suite: &str, extra: &str, files: &BTreeMap<&str, Vec<u8>>) {
+        self.publish_files_at(self.published, suite, extra, files);
+    }
+
+    fn publish_files_at(&self, time: Timestamp, suite: &str, extra: &str, files: &BTreeMap<&str, Vec<u8>>) {
         let dist = self.dist(suite);
         for (path, content) in files {
             let path = dist.join(path);
@@ -108,8 +114,8 @@ impl SignedFolder {
             fs_err::write(by_hash.join(sha256(content)), content).unwrap();
         }
         let listed: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (*path, content.as_slice())).collect();
-        let text = release(suite, self.published, extra, &listed);
-        fs_err::write(dist.join("InRelease"), sign(&text, &self.key, self.published)).unwrap();
+        let text = release(suite, time, extra, &listed);
+        fs_err::write(dist.join("InRelease"), sign(&text, &self.key, time)).unwrap();
     }
 
     fn dist(&self, suite: &str) -> PathBuf {

@@ -15,6 +15,8 @@ pub struct Request {
     /// First byte of `Range: bytes=N-`.
     pub range: Option<usize>,
     pub if_range: Option<String>,
+    /// ETag or date of `If-None-Match` or `If-Modified-Since`.
+    pub unless: Option<String>,
     /// How many requests came before.
     pub nth: usize,
 }
@@ -169,7 +171,7 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines();
     let first = lines.next()?.ok()?;
     let path = first.split(' ').nth(1)?.trim_start_matches('/').to_owned();
-    let mut request = Request { path, range: None, if_range: None, nth: 0 };
+    let mut request = Request { path, range: None, if_range: None, unless: None, nth: 0 };
     for line in lines {
         let line = line.ok()?;
         match line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value)) {
@@ -177,6 +179,9 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
                 request.range = Some(value.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?);
             }
             Some((name, value)) if name == "if-range" => request.if_range = Some(value.to_owned()),
+            Some((name, value)) if name == "if-none-match" || name == "if-modified-since" => {
+                request.unless = Some(value.to_owned());
+            }
             Some(_) => {}
             None => return Some(request),
         }
