@@ -83,11 +83,13 @@ fn recipe(manifest: &Manifest, stages: &Stages) -> anyhow::Result<Recipe> {
     for input in &manifest.inputs {
         recipe.hash(&input.name, &input.key);
     }
+    let root_size = fs_err::metadata(&stages.parts.root)?.len();
+    let layout = Layout::new(&stages.version, &stages.parts.root_hash, root_size);
     // The boot loader is a file of the tools tree.
     recipe
         .field("loader.conf", LOADER_CONF)
         .field("disk", disk::REVISION.to_string())
-        .field("layout", format!("{:?}", Layout::new(&stages.version, &stages.parts.root_hash)))
+        .field("layout", format!("{layout:?}"))
         .field("compression", compress::parameters())
         .field("manifest", serde_json::to_vec(manifest).context("encoding the manifest")?);
     Ok(recipe)

@@ -55,7 +55,8 @@ pub fn assemble(parts: &Parts<'_>, out: &Path) -> Result<()> {
 }
 
 fn fill(parts: &Parts<'_>, image: &mut std::fs::File) -> Result<()> {
-    let layout = Layout::new(parts.version, &parts.root_hash);
+    let root_size = fs_err::metadata(parts.root_erofs)?.len();
+    let layout = Layout::new(parts.version, &parts.root_hash, root_size);
     layout.write(image)?;
     for (source, partition) in [(parts.root_erofs, &layout.root), (parts.root_verity, &layout.verity)] {
         sparse::copy(File::open(source)?.file(), image, partition.start)

@@ -4,13 +4,14 @@
 //!   0            protective MBR, GPT header and entries
 //!   1 MiB        ESP      512 MiB   FAT32: systemd-boot, room for three UKIs
 //!   513 MiB      seed      32 MiB   FAT, label LARDER: the settings file goes in here
-//!   545 MiB      root       2 GiB   erofs, label larder_VERSION
-//!   2593 MiB     verity    32 MiB   hash tree of root, same label
-//!   2625 MiB     backup entries and header, end of the image
+//!   545 MiB      verity    32 MiB   hash tree of root, label larder_VERSION
+//!   577 MiB      root               erofs, same label; as long as the file system, 2 GiB on the target
+//!   … at its end backup entries and header, end of the image
 //! ```
 //!
-//! Root B, its verity partition and state are made on the target by systemd-repart, which also
-//! moves the backup header to the end of the real disk. Types and flags are those of the Discoverable
+//! Root comes last because there it may be short: an image is written to slow sticks and read whole by
+//! every checksum, so it holds nothing that is not needed. On the target systemd-repart gives root its 2 GiB,
+//! makes root B, its verity partition and state, and moves the backup header to the end of the real disk. Types and flags are those of the Discoverable
 //! Partitions Specification (<https://uapi-group.org/specifications/specs/discoverable_partitions_specification/>),
 //! the table itself is that of UEFI 2.10, chapter 5.3.
 
@@ -32,7 +33,7 @@ pub const SECTOR: u64 = 512;
 pub const ESP_SIZE: u64 = 512 * MIB;
 /// Size of the seed partition.
 pub const SEED_SIZE: u64 = 32 * MIB;
-/// Size of a root slot.
+/// Size of a root slot on the target.
 pub const ROOT_SIZE: u64 = 2048 * MIB;
 /// Size of the partition for the hash tree of a slot; the tree of a full slot takes 16.2 MiB.
 pub const VERITY_SIZE: u64 = 32 * MIB;
@@ -82,16 +83,16 @@ pub struct Layout {
     pub esp: Partition,
     /// Settings of the owner.
     pub seed: Partition,
-    /// Root file system, slot A.
-    pub root: Partition,
     /// Hash tree of slot A.
     pub verity: Partition,
+    /// Root file system, slot A.
+    pub root: Partition,
 }
 
 impl Layout {
-    /// The layout for a root file system. Every identifier follows from the root hash and the
-    /// version, so that the same parts give the same table.
-    pub fn new(version: &Version, root_hash: &RootHash) -> Self {
+    /// The layout for a root file system of `root_size` bytes. Every identifier follows from the root hash
+    /// and the version, so that the same parts give the same table.
+    pub fn new(version: &Version, root_hash: &RootHash, root_size: u64) -> Self {
         let id = |what: &str| Uuid::new_v5(&NAMESPACE, format!("{what} {version} {root_hash}").as_bytes());
         let label = version.partition_label();
         let mut end = MIB;
@@ -104,19 +105,25 @@ impl Layout {
             disk: id("disk"),
             esp: place(ESP_TYPE, id("esp"), "esp", 0, ESP_SIZE),
             seed: place(BASIC_DATA_TYPE, id("seed"), SEED_LABEL, 0, SEED_SIZE),
-            root: place(ROOT_TYPE, root_hash.root_partition_uuid(), &label, READ_ONLY, ROOT_SIZE),
             verity: place(VERITY_TYPE, root_hash.verity_partition_uuid(), &label, READ_ONLY, VERITY_SIZE),
+            root: place(
+                ROOT_TYPE,
+                root_hash.root_partition_uuid(),
+                &label,
+                READ_ONLY,
+                root_size.next_multiple_of(MIB),
+            ),
         }
     }
 
     /// All partitions, in the order of the disk.
     pub fn partitions(&self) -> [&Partition; 4] {
-        [&self.esp, &self.seed, &self.root, &self.verity]
+        [&self.esp, &self.seed, &self.verity, &self.root]
     }
 
     /// Size of the whole image: it ends with the backup header right after the last partition.
     pub fn image_size(&self) -> u64 {
-        self.verity.start + self.verity.size + BACKUP_SECTORS * SECTOR
+        self.root.start + self.root.size + BACKUP_SECTORS * SECTOR
     }
 
     /// Gives `image` its size and writes protective MBR, both headers and both entry arrays.
@@ -154,7 +161,7 @@ mod tests {
 
     fn layout() -> Layout {
         let root_hash = RootHash::from(*Hash::of("a root").as_bytes());
-        Layout::new(&"1.0".parse().unwrap(), &root_hash)
+        Layout::new(&"1.0".parse().unwrap(), &root_hash, 193 * MIB - 4096)
     }
 
     #[test]
@@ -181,8 +188,8 @@ mod tests {
         insta::assert_snapshot!(rows.join("\n"), @r"
         1 c12a7328-f81f-11d2-ba4b-00a0c93ec93b 84114b87-2288-5a27-8c35-0daef2175e5b esp 2048..1050623 ro=0
         2 ebd0a0a2-b9e5-4433-87c0-68b6b72699c7 cd8fa305-6c23-5d8d-b173-c6a3fcffad88 LARDER 1050624..1116159 ro=0
-        3 4f68bce3-e8cd-4db1-96e7-fbcaf984b709 50b312f5-cbc7-1675-9f56-20d73a7cc114 larder_1.0 1116160..5310463 ro=1
-        4 2c7357ed-ebd2-46d9-aec1-23d437ec2bf5 15707349-f41b-0ce0-b7cf-7b7807ec31da larder_1.0 5310464..5375999 ro=1
+        3 2c7357ed-ebd2-46d9-aec1-23d437ec2bf5 15707349-f41b-0ce0-b7cf-7b7807ec31da larder_1.0 1116160..1181695 ro=1
+        4 4f68bce3-e8cd-4db1-96e7-fbcaf984b709 50b312f5-cbc7-1675-9f56-20d73a7cc114 larder_1.0 1181696..1576959 ro=1
         ");
     }
 
@@ -191,7 +198,7 @@ mod tests {
         use std::os::unix::fs::FileExt as _;
         let mut image = tempfile::tempfile().unwrap();
         layout().write(&mut image).unwrap();
-        assert_eq!(image.metadata().unwrap().len(), 2625 * MIB + 33 * 512);
+        assert_eq!(image.metadata().unwrap().len(), (577 + 193) * MIB + 33 * 512);
         assert!(image.metadata().unwrap().blocks() * 512 < MIB);
         image.write_all_at(&[0; 512], SECTOR).unwrap();
         let table = GPT::read_from(&mut image, SECTOR).unwrap();
@@ -201,7 +208,7 @@ mod tests {
 
     #[test]
     fn another_root_or_version_gives_other_identifiers() {
-        let other = Layout::new(&"1.1".parse().unwrap(), &RootHash::from([1; 32]));
+        let other = Layout::new(&"1.1".parse().unwrap(), &RootHash::from([1; 32]), 193 * MIB);
         assert_eq!(layout(), layout());
         assert_ne!(layout().disk, other.disk);
         for (ours, theirs) in layout().partitions().into_iter().zip(other.partitions()) {

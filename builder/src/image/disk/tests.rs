@@ -57,7 +57,7 @@ impl Fixture {
     }
 
     fn layout(&self) -> Layout {
-        Layout::new(&self.version, &self.root_hash)
+        Layout::new(&self.version, &self.root_hash, 300 * 4096)
     }
 }
 

@@ -49,7 +49,7 @@ impl Fixture {
             loader_conf: "timeout 3\n",
         };
         assemble(&parts, &path("img")).unwrap();
-        Self { layout: Layout::new(&version, &root_hash), folder }
+        Self { layout: Layout::new(&version, &root_hash, 300 * 4096), folder }
     }
 
     fn path(&self) -> PathBuf {
@@ -83,12 +83,12 @@ fn a_sound_image_is_described_for_people() {
     assert!(report.is_sound());
     let text = report.to_string().replace(&fixture.path().display().to_string(), "IMG");
     insta::assert_snapshot!(text, @r"
-    IMG  2.6 GiB  disk 1af7ed5d-4cd0-5f22-973c-ae15534a406c
+    IMG  579.0 MiB  disk 1af7ed5d-4cd0-5f22-973c-ae15534a406c
        1  ESP     512.0 MiB  2f85ecbc-66fd-5811-81b7-13aea16a3d1e  esp
        2  data     32.0 MiB  106ff9da-93a7-5f96-8f05-9391d3484aab  LARDER
-       3  root      2.0 GiB  7d323506-af18-8ba9-592f-ba2fd2436fa1  larder_1.0
+       3  verity   32.0 MiB  7e755bdd-43a9-e4b8-e6ca-80cc129d81bf  larder_1.0
+       4  root      2.0 MiB  7d323506-af18-8ba9-592f-ba2fd2436fa1  larder_1.0
           erofs     1.2 MiB  11111111-1111-1111-1111-111111111111  larder
-       4  verity   32.0 MiB  7e755bdd-43a9-e4b8-e6ca-80cc129d81bf  larder_1.0
 
     ESP
            11 B  EFI/BOOT/BOOTX64.EFI
@@ -113,7 +113,7 @@ fn a_sound_image_is_described_for_people() {
 fn the_report_is_json_too() {
     let report = serde_json::to_value(inspect(&Fixture::new().path()).unwrap()).unwrap();
     assert_eq!(report["ukis"][0]["verdict"]["result"], "ok");
-    assert_eq!(report["partitions"][2]["erofs"]["volume"], "larder");
+    assert_eq!(report["partitions"][3]["erofs"]["volume"], "larder");
     let mismatch = serde_json::to_value(Verdict::Mismatch { block: BadBlock::Data(7) }).unwrap();
     assert_eq!(mismatch, serde_json::json!({ "result": "mismatch", "in": "data", "block": 7 }));
 }
@@ -172,8 +172,8 @@ fn damage_to_either_copy_of_the_table_is_reported() {
 #[test]
 fn truncated_and_foreign_files_are_refused_with_the_reason() {
     let fixture = Fixture::new();
-    File::options().write(true).open(fixture.path()).unwrap().set_len(1 << 30).unwrap();
-    insta::assert_snapshot!(mistake(&fixture.path()), @"IMG is truncated: partition 3 ends at byte 2718957568, the file at 1073741824");
+    File::options().write(true).open(fixture.path()).unwrap().set_len(578 << 20).unwrap();
+    insta::assert_snapshot!(mistake(&fixture.path()), @"IMG is truncated: partition 4 ends at byte 607125504, the file at 606076928");
     let foreign = fixture.folder.path().join("foreign");
     fs_err::write(&foreign, vec![b'x'; 10_000]).unwrap();
     insta::assert_snapshot!(mistake(&foreign), @"IMG is no disk image: it has no valid GUID partition table");
