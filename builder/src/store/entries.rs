@@ -3,8 +3,8 @@
 //! Making one is a transaction without a single fsync of its own. Its `.state` file says how far it
 //! got: `durable` once the file system was synced after it, else the boot id of the machine that made
 //! it. Within the same boot the page cache is the truth, so the entry is good; after a crash or power
-//! cut the boot id differs, the entry may have holes, and it is made again. The sync is one `syncfs`
-//! when the [`Store`] is closed, however many entries were made.
+//! cut the boot id differs, the entry may have holes, and it is made again. Syncing is left to the
+//! [`Syncer`](super::syncer::Syncer), which is done before the [`Store`] is closed.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use fs_err as fs;
 
-use super::{Shared, Store, files};
+use super::{Store, files};
 use crate::hash::Hash;
 use crate::recipe::Recipe;
 
@@ -144,7 +144,7 @@ impl Store {
         // Before the rename: an entry without a state is not trusted.
         write_state(&mut state, &boot_id())?;
         scratch.rename(&path)?;
-        self.shared.unsynced.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
+        self.shared.syncer.add(path.clone());
         Ok((path, Outcome::Made(start.elapsed())))
     }
 
@@ -173,26 +173,11 @@ impl Store {
     }
 }
 
-impl Drop for Shared {
-    /// One sync for all entries that were made; only then are they durable.
-    fn drop(&mut self) {
-        let made = std::mem::take(self.unsynced.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if made.is_empty() {
-            return;
-        }
-        let synced = fs::File::open(&self.folder).is_ok_and(|folder| nix::unistd::syncfs(folder.file()).is_ok());
-        for path in made.iter().filter(|_| synced) {
-            // Failing leaves the boot id: the entry is good until the next boot.
-            let _ = mark_durable(&state_path(path));
-        }
-    }
-}
-
 /// The state is empty for a moment while it is rewritten. Whoever reads it then takes the lock and looks
 /// again before making the entry anew, so the rewriting must be done under that lock.
-fn mark_durable(state: &Path) -> anyhow::Result<()> {
-    let mut file = open_state(state)?;
-    file.lock().with_context(|| format!("waiting for {}", state.display()))?;
+pub(super) fn mark_durable(entry: &Path) -> anyhow::Result<()> {
+    let mut file = open_state(&state_path(entry))?;
+    file.lock().with_context(|| format!("waiting for {}", entry.display()))?;
     write_state(&mut file, DURABLE)
 }
 

@@ -23,6 +23,7 @@ mod blobs;
 mod entries;
 mod files;
 mod notes;
+mod syncer;
 mod upkeep;
 
 use std::ffi::OsString;
@@ -39,6 +40,7 @@ use crate::report::Mistake;
 pub use entries::{Bucket, Outcome, Use};
 pub use files::remove_tree;
 pub use notes::Note;
+use syncer::Syncer;
 pub use upkeep::{Damaged, Exclusive, Freed, Usage};
 
 /// Layout version: raised when older programs could no longer read the folder.
@@ -59,10 +61,11 @@ pub struct Store {
 struct Shared {
     /// `<root>/v1`
     folder: PathBuf,
+    /// Entries made by this process that are not yet known to be on the disk. Before the lock: waits for the
+    /// disk while nobody may prune.
+    syncer: Syncer,
     /// Holds the shared lock.
     _lock: std::fs::File,
-    /// Entries made by this process that are not yet known to be on the disk.
-    unsynced: Mutex<Vec<PathBuf>>,
     /// Entries that this process asked for.
     uses: Mutex<Vec<Use>>,
 }
@@ -82,7 +85,12 @@ impl Store {
         }
         lock.lock_shared().with_context(|| format!("locking the store {}", folder.display()))?;
         Ok(Self {
-            shared: Arc::new(Shared { folder, _lock: lock, unsynced: Mutex::default(), uses: Mutex::default() }),
+            shared: Arc::new(Shared {
+                syncer: Syncer::new(folder.clone()),
+                folder,
+                _lock: lock,
+                uses: Mutex::default(),
+            }),
         })
     }
 
