@@ -111,13 +111,13 @@ impl Session {
             Some(_) => self.relock_aloud(lockable, "is not for what the profile asks now")?,
             None => self.relock_aloud(lockable, "does not exist")?,
         };
-        match self.fetch(&lock, lockable)? {
+        match self.fetch(&lock.packages, &lockable.request.archives, lock.snapshot)? {
             Fetched::All(paths) => Ok((lock, paths)),
             Fetched::Gone(names) => {
                 // Files may have gone since this run read the indices: the mirror was updated meanwhile.
                 self.universes().clear();
                 let lock = self.relock_aloud(lockable, &format!("names files that are gone ({})", names.join(", ")))?;
-                match self.fetch(&lock, lockable)? {
+                match self.fetch(&lock.packages, &lockable.request.archives, lock.snapshot)? {
                     Fetched::All(paths) => Ok((lock, paths)),
                     Fetched::Gone(names) => Err(Mistake::new(format!("the mirror lists packages that it does not have: {}", names.join(", ")))
                         .hint("the mirror may be in the middle of an update: try again in some minutes, or set another one (LARDER_MIRROR_NAME)")
@@ -153,11 +153,26 @@ impl Session {
         Ok(new)
     }
 
-    fn fetch(&self, lock: &Lock, lockable: &Lockable<'_>) -> anyhow::Result<Fetched> {
+    /// Fetches packages of a lock of that date, as far as they are not in the store.
+    pub fn fetch_packages(
+        &self,
+        packages: &[LockedPackage],
+        archives: &[Archive],
+        snapshot: Timestamp,
+    ) -> anyhow::Result<()> {
+        match self.fetch(packages, archives, snapshot)? {
+            Fetched::All(_) => Ok(()),
+            Fetched::Gone(names) => {
+                Err(Mistake::new(format!("no archive has them any more: {}", names.join(", "))).into())
+            }
+        }
+    }
+
+    fn fetch(&self, packages: &[LockedPackage], archives: &[Archive], snapshot: Timestamp) -> anyhow::Result<Fetched> {
         let have: Vec<_> =
-            lock.packages.iter().map(|package| self.store.blob_of_size(&package.sha256, package.size)).collect();
+            packages.iter().map(|package| self.store.blob_of_size(&package.sha256, package.size)).collect();
         let missing: Vec<_> =
-            lock.packages.iter().zip(&have).filter(|(_, path)| path.is_none()).map(|(package, _)| package).collect();
+            packages.iter().zip(&have).filter(|(_, path)| path.is_none()).map(|(package, _)| package).collect();
         if missing.is_empty() {
             return Ok(Fetched::All(have.into_iter().flatten().collect()));
         }
@@ -165,17 +180,14 @@ impl Session {
             return Err(Mistake::new(format!(
                 "not in the cache: {} of {} packages, and --offline forbids to fetch them",
                 missing.len(),
-                lock.packages.len()
+                packages.len()
             ))
             .hint("run the same command once without --offline")
             .into());
         }
-        let archives: BTreeMap<_, _> =
-            lockable.request.archives.iter().map(|archive| (archive.name.as_str(), archive)).collect();
-        let downloads = missing
-            .iter()
-            .map(|package| download(package, &archives, lock.snapshot))
-            .collect::<anyhow::Result<Vec<_>>>()?;
+        let archives: BTreeMap<_, _> = archives.iter().map(|archive| (archive.name.as_str(), archive)).collect();
+        let downloads =
+            missing.iter().map(|package| download(package, &archives, snapshot)).collect::<anyhow::Result<Vec<_>>>()?;
         let mut gone = Vec::new();
         for (package, result) in missing.iter().zip(self.fetcher.to_store(&self.store, &downloads)) {
             match result {
@@ -187,7 +199,7 @@ impl Session {
         if !gone.is_empty() {
             return Ok(Fetched::Gone(gone));
         }
-        Ok(Fetched::All(lock.packages.iter().map(|package| self.store.blob_path(&package.sha256)).collect()))
+        Ok(Fetched::All(packages.iter().map(|package| self.store.blob_path(&package.sha256)).collect()))
     }
 
     /// The lock's packages, fetched and unpacked.

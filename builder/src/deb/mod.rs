@@ -14,6 +14,8 @@
 
 mod ar;
 mod compression;
+mod control;
+mod documents;
 mod extract;
 mod place;
 
@@ -34,6 +36,8 @@ use crate::report::Mistake;
 use crate::store::{Bucket, Store};
 
 pub use ar::ArError;
+pub use control::{Control, Source};
+pub use documents::find_document;
 
 /// A path of a root tree, with or without a leading slash, as packages are unpacked: relative, and below `/usr` where it is merged.
 pub fn merged_path(path: &Path) -> anyhow::Result<PathBuf> {
@@ -238,13 +242,29 @@ fn largest_first(debs: &[Deb]) -> Vec<usize> {
 }
 
 fn unpack_to_store(store: &Store, deb: &Deb, ownership: Ownership) -> anyhow::Result<PathBuf> {
-    let (owners, subject) = match ownership {
-        Ownership::Keep => ("keep", deb.label.clone()),
-        Ownership::Ignore => ("ignore", format!("{} for tools", deb.label)),
+    let subject = match ownership {
+        Ownership::Keep => deb.label.clone(),
+        Ownership::Ignore => format!("{} for tools", deb.label),
+    };
+    let mut recipe = recipe(&deb.sha256, ownership);
+    recipe.about(&subject);
+    store.entry(Bucket::Unpacked, &recipe, |into| unpack(&deb.file, into, ownership).map(drop))
+}
+
+fn recipe(deb: &Hash, ownership: Ownership) -> Recipe {
+    let owners = match ownership {
+        Ownership::Keep => "keep",
+        Ownership::Ignore => "ignore",
     };
     let mut recipe = Recipe::new("unpack", REVISION);
-    recipe.about(&subject).hash("deb", &deb.sha256).field("ownership", owners);
-    store.entry(Bucket::Unpacked, &recipe, |into| unpack(&deb.file, into, ownership).map(drop))
+    recipe.hash("deb", deb).field("ownership", owners);
+    recipe
+}
+
+/// Where a package lies unpacked in the store, whoever its files belong to; `None` when it does not.
+pub fn unpacked(store: &Store, deb: &Hash) -> Option<PathBuf> {
+    let entry = |ownership| store.existing_entry(Bucket::Unpacked, &recipe(deb, ownership));
+    entry(Ownership::Keep).or_else(|| entry(Ownership::Ignore))
 }
 
 #[cfg(test)]

@@ -33,6 +33,24 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The package.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Changed { name, .. } | Self::Added { name, .. } | Self::Removed { name, .. } => name,
+        }
+    }
+
+    /// Its versions before and after.
+    pub fn versions(&self) -> (Option<&str>, Option<&str>) {
+        match self {
+            Self::Changed { old, new, .. } => (Some(old), Some(new)),
+            Self::Added { version, .. } => (None, Some(version)),
+            Self::Removed { version, .. } => (Some(version), None),
+        }
+    }
+}
+
 /// All changes, sorted by name. Its text is one line a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diff {
@@ -40,7 +58,7 @@ pub struct Diff {
 }
 
 impl Diff {
-    pub(super) fn between(old: &[LockedPackage], new: &[LockedPackage]) -> Self {
+    pub(crate) fn between(old: &[LockedPackage], new: &[LockedPackage]) -> Self {
         let (old, new) = (by_label(old), by_label(new));
         let mut labels: Vec<&String> = old.keys().chain(new.keys()).collect();
         labels.sort();
@@ -77,7 +95,7 @@ impl Diff {
 }
 
 /// Packages by name, or `name:architecture` for the second architecture of a name.
-fn by_label(packages: &[LockedPackage]) -> BTreeMap<String, &LockedPackage> {
+pub(crate) fn by_label(packages: &[LockedPackage]) -> BTreeMap<String, &LockedPackage> {
     let native = packages.iter().map(|package| package.architecture.as_str()).find(|name| *name != "all");
     let count = |wanted: &str| packages.iter().filter(|package| package.name == wanted).count();
     let label = |package: &LockedPackage| {

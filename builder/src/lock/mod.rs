@@ -34,6 +34,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use diff::by_label;
 pub use diff::{Change, Diff};
 
 use crate::archive::{PackageView, Suite, Universe};
