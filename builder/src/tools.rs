@@ -23,7 +23,7 @@ use crate::solve::PackageRequest;
 use crate::store::Bucket;
 use crate::suggest;
 use crate::toml_file::{self, SchemaVersion};
-use crate::tree::{self, PathFilter};
+use crate::tree::{self, PathFilter, UnpackedPackage};
 
 /// Raise when composing a tools tree gives another result.
 const REVISION: u32 = 2;
@@ -60,6 +60,8 @@ pub struct ToolsTree {
     pub key: Hash,
     /// Its packages.
     pub lock: Lock,
+    /// The same, each where it lies unpacked.
+    pub packages: Vec<UnpackedPackage>,
 }
 
 impl Tools {
@@ -135,7 +137,7 @@ impl Tools {
             })
         });
         let root = root.with_context(|| format!("composing the tools tree `{}`", self.name))?;
-        Ok(ToolsTree { root, key: recipe.key(), lock })
+        Ok(ToolsTree { root, key: recipe.key(), lock, packages })
     }
 }
 

@@ -9,17 +9,23 @@ use anyhow::Context as _;
 use crate::hash::Hash;
 use crate::recipe::Recipe;
 use crate::report::Mistake;
+use crate::sbom::crates::{self, Crate};
 use crate::session::Session;
-use crate::store::Bucket;
+use crate::store::{Bucket, Store};
 
 /// Static, so that the program depends on nothing in the image.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Raise when the same sources give another program.
 const REVISION: u32 = 1;
+/// Raise when the same sources give another list of crates.
+const CRATES_REVISION: u32 = 1;
+/// Name of the list within its entry.
+const CRATES: &str = "crates.json";
 
 /// The program for the appliance.
 #[derive(Debug)]
 pub(super) struct Program {
+    sources: PathBuf,
     /// Layer of the root that holds `usr/bin/firstboot`.
     pub(super) layer: PathBuf,
     /// Digest of what it is compiled from.
@@ -41,7 +47,40 @@ pub(super) fn program(session: &Session) -> anyhow::Result<Program> {
         fs_err::copy(binary, into.join("usr/bin/firstboot"))?;
         Ok(())
     })?;
-    Ok(Program { layer, key: recipe.key() })
+    Ok(Program { sources: sources.to_owned(), layer, key: recipe.key() })
+}
+
+impl Program {
+    /// What it is linked from, its own crate first.
+    pub(super) fn crates(&self, store: &Store) -> anyhow::Result<Vec<Crate>> {
+        let mut recipe = Recipe::new("crates", CRATES_REVISION);
+        recipe.hash("firstboot", &self.key);
+        let folder = store.entry(Bucket::Firstboot, &recipe, |into| {
+            Ok(fs_err::write(into.join(CRATES), serde_json::to_vec(&self.read_crates()?)?)?)
+        })?;
+        serde_json::from_slice(&fs_err::read(folder.join(CRATES))?).context("reading the list of crates")
+    }
+
+    fn read_crates(&self) -> anyhow::Result<Vec<Crate>> {
+        let output = cargo(&self.sources)
+            // Crates that run at compile time only (macros, build scripts) are not in the program.
+            .args(["tree", "--locked", "--package", "firstboot", "--edges", "normal,no-proc-macro"])
+            .args(["--target", TARGET, "--prefix", "depth", "--format", crates::TREE_FORMAT])
+            .output()
+            .context("starting cargo")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "`cargo tree` failed:\n{}", said.trim_end());
+        let lock = fs_err::read_to_string(self.sources.join("Cargo.lock"))?;
+        crates::read(&String::from_utf8_lossy(&output.stdout), &lock)
+    }
+
+    /// Version of the Rust that compiles it.
+    pub(super) fn toolchain(&self) -> anyhow::Result<String> {
+        let text = fs_err::read_to_string(self.sources.join("rust-toolchain.toml"))?;
+        let file: toml::Table = text.parse().context("reading rust-toolchain.toml")?;
+        let channel = file.get("toolchain").and_then(|toolchain| toolchain.get("channel")?.as_str());
+        Ok(channel.context("rust-toolchain.toml names no channel")?.to_owned())
+    }
 }
 
 /// All files that the program is compiled from.

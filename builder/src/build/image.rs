@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use firstboot::verity::{RootHash, Tree};
 use uuid::Uuid;
 
+use super::describe::{self, Sbom};
 use super::{EPOCH, RootStages};
 use crate::image::output::Input;
 use crate::initrd;
@@ -39,10 +40,12 @@ pub(super) struct Parts {
     pub(super) verity: PathBuf,
     pub(super) root_hash: RootHash,
     pub(super) uki: PathBuf,
+    pub(super) files: PathBuf,
+    pub(super) sbom: Sbom,
     pub(super) inputs: Vec<Input>,
 }
 
-/// Root file system, hash tree, initrd and UKI.
+/// Root file system, hash tree, initrd and UKI, and what is told about them.
 pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
     let store = &inputs.session.store;
     let merged = MergedRoot::default();
@@ -53,6 +56,7 @@ pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
     inputs.stages.plans.initrd.cover(&mut cpio);
     let root = store.entry(Bucket::Images, &erofs, |into| write_root(inputs, merged.path(inputs)?, into))?;
     let initrd = store.entry(Bucket::Initrd, &cpio, |into| write_initrd(inputs, merged.path(inputs)?, into))?;
+    let (files, file_list) = describe::file_list(inputs, || merged.path(inputs))?;
     let root_hash: RootHash = fs_err::read_to_string(root.join("root.hash"))?.trim().parse()?;
 
     let command_line = inputs.profile.kernel.command_line.join(" ") + &format!(" roothash={root_hash}");
@@ -66,18 +70,23 @@ pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
         let release = merged.path(inputs)?.join("usr/lib/os-release");
         inputs.session.progress.step("UKI", || write_uki(inputs, &initrd.join("initrd"), &release, &command_line, into))
     })?;
+    let sbom = describe::sbom(inputs, root_hash)?;
     let stages = [
         ("root", erofs.key()),
         ("initrd", cpio.key()),
         ("uki", unified.key()),
         ("kernel", inputs.stages.kernel.key),
         ("tools", inputs.stages.tools.key),
+        ("files", file_list),
+        ("sbom", sbom.key),
     ];
     Ok(Parts {
         verity: root.join("root.verity"),
         root: root.join("root.erofs"),
         root_hash,
         uki: uki.join("uki.efi"),
+        files,
+        sbom,
         inputs: stages.map(|(name, key)| Input { name: name.to_owned(), key }).to_vec(),
     })
 }

@@ -117,12 +117,18 @@ fn firmware_of(package: &UnpackedPackage) -> Option<PathBuf> {
 /// # Errors
 /// A [`Mistake`] that names both versions.
 pub(super) fn check_zfs_tools(packages: &[UnpackedPackage], lock: &Lock, zfs_tools: &ToolsTree) -> anyhow::Result<()> {
-    let version = |lock: &Lock, name: &str| {
-        lock.packages.iter().find(|package| package.name == name).map(|package| package.version.clone())
-    };
     zfs::check_headers(&zfs_tools.root, &Kernel::find(packages)?.version)?;
-    let dkms = version(&zfs_tools.lock, "zfs-dkms").context("the tools tree `zfs` has no zfs-dkms")?;
-    version(lock, "zfsutils-linux").map_or(Ok(()), |utils| zfs::check_userland(&dkms, &utils))
+    let dkms = zfs_version(zfs_tools)?;
+    version_of(lock, "zfsutils-linux").map_or(Ok(()), |utils| zfs::check_userland(dkms, utils))
+}
+
+/// Version of the package that the ZFS modules are compiled from.
+pub(super) fn zfs_version(zfs_tools: &ToolsTree) -> anyhow::Result<&str> {
+    version_of(&zfs_tools.lock, "zfs-dkms").context("the tools tree `zfs` has no zfs-dkms")
+}
+
+fn version_of<'a>(lock: &'a Lock, name: &str) -> Option<&'a str> {
+    lock.packages.iter().find(|package| package.name == name).map(|package| package.version.as_str())
 }
 
 /// `spl.ko` and `zfs.ko` for the kernel. Everything that they are made from is in the tools tree.

@@ -4,10 +4,11 @@
 //! ```text
 //! lock ─ fetch ─ unpack ─┬─ compose ─ configure ─┬─ finish ─┬─ erofs ─ verity ─┐
 //!                        └─ modules, ZFS ────────┤          └─ initrd ─────────┴─ UKI ─ image
-//!                     firstboot, overlays ───────┘
+//!                     firstboot, overlays ───────┘          SBOM, file list: beside the image
 //! ```
 
 mod appliance;
+mod describe;
 mod explain;
 mod image;
 mod kernel;
@@ -80,6 +81,8 @@ struct Stages {
     profile: String,
     version: Version,
     lock: Lock,
+    kernel: String,
+    zfs: String,
     boot_loader: PathBuf,
     parts: image::Parts,
 }
@@ -88,9 +91,10 @@ impl Stages {
     fn run(session: &Session, profile: &Profile, version: Option<Version>) -> anyhow::Result<Self> {
         let stages = RootStages::run(session, profile, version)?;
         let parts = image::parts(&image::Inputs { session, profile, stages: &stages })?;
-        let RootStages { version, lock, tools, .. } = stages;
+        let zfs = kernel::zfs_version(&stages.zfs_tools)?.to_owned();
+        let RootStages { version, lock, tools, kernel, .. } = stages;
         let boot_loader = tools.root.join(image::BOOT_LOADER);
-        Ok(Self { profile: profile.name.clone(), version, lock, boot_loader, parts })
+        Ok(Self { profile: profile.name.clone(), version, lock, kernel: kernel.version, zfs, boot_loader, parts })
     }
 }
 
@@ -102,7 +106,9 @@ struct RootStages {
     packages: Vec<UnpackedPackage>,
     plans: Plans,
     tools: ToolsTree,
+    zfs_tools: ToolsTree,
     kernel: kernel::KernelStage,
+    program: appliance::Program,
     root: Layered,
 }
 
@@ -125,7 +131,7 @@ impl RootStages {
         );
         let (configured, kernel, program) = (configured?, kernel?, program?);
         let root = root::finished(session, &configured, &plans.root, &kernel, &program)?;
-        Ok(Self { version, lock, packages, plans, tools, kernel, root })
+        Ok(Self { version, lock, packages, plans, tools, zfs_tools, kernel, program, root })
     }
 }
 

@@ -60,17 +60,24 @@ pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow:
 
 /// The manifest as it can be told before there are files.
 fn manifest(stages: &Stages) -> Manifest {
-    let packages = stages.lock.packages.iter().map(|package| Package {
+    let packages = stages.lock.packages.iter().zip(&stages.parts.sbom.facts).map(|(package, facts)| Package {
         name: package.name.clone(),
         version: package.version.clone(),
         architecture: package.architecture.clone(),
         sha256: package.sha256,
+        size: package.size,
+        location: package.source.clone(),
+        installed_size: facts.installed_size,
+        source: facts.source.clone(),
     });
     Manifest {
         schema: SCHEMA,
         profile: stages.profile.clone(),
         version: stages.version.clone(),
+        snapshot: stages.lock.snapshot.to_string(),
         root_hash: stages.parts.root_hash,
+        kernel: stages.kernel.clone(),
+        zfs: stages.zfs.clone(),
         packages: packages.collect(),
         files: Vec::new(),
         inputs: stages.parts.inputs.clone(),
@@ -103,7 +110,13 @@ fn recipe(manifest: &Manifest, stages: &Stages) -> anyhow::Result<Recipe> {
 fn write(session: &Session, stages: &Stages, staging: &Staging<'_>) -> anyhow::Result<Vec<OutputFile>> {
     assemble(session, stages, &staging.path(Artifact::Image))?;
     let parts = &stages.parts;
-    let copies = [(Artifact::Uki, &parts.uki), (Artifact::Root, &parts.root), (Artifact::Verity, &parts.verity)];
+    let copies = [
+        (Artifact::Uki, &parts.uki),
+        (Artifact::Root, &parts.root),
+        (Artifact::Verity, &parts.verity),
+        (Artifact::Sbom, &parts.sbom.document),
+        (Artifact::FileList, &parts.files),
+    ];
     session.progress.step("Publishing", || {
         thread::scope(|threads| {
             let synced = threads.spawn(|| staging.sync(Artifact::Image));

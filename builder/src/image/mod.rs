@@ -9,6 +9,7 @@ pub mod disk;
 pub mod esp;
 pub mod gpt;
 pub mod inspect;
+pub mod mtree;
 pub mod output;
 pub mod sparse;
 pub mod version;

@@ -6,6 +6,8 @@
 //! larder-PROFILE-VERSION.uki.efi         kernel, initrd and command line: what an update puts on the ESP
 //! larder-PROFILE-VERSION.root.erofs      root file system, for updates
 //! larder-PROFILE-VERSION.root.verity     its hash tree, the index of updates
+//! larder-PROFILE-VERSION.spdx.json       its SBOM: packages, sources, licences
+//! larder-PROFILE-VERSION.mtree           the files of the root file system, with digests
 //! larder-PROFILE-VERSION.manifest.json   what is inside and where it came from
 //! larder-PROFILE-VERSION.SHA256SUMS      written last: a build that has it is complete
 //! ```
@@ -27,12 +29,13 @@ use tempfile::TempDir;
 
 use super::sparse;
 use super::version::Version;
+use crate::deb::Source;
 use crate::hash::Hash;
 use crate::progress::Progress;
 use crate::store::{Note, Store};
 
 /// Version of the manifest's format; raised when a reader of the old one would be misled.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 /// How the name of a manifest ends.
 const MANIFEST: &str = "manifest.json";
 /// How the name of the checksums ends, which are in the format of sha256sum(1).
@@ -53,11 +56,16 @@ pub enum Artifact {
     Root,
     /// Hash tree of the root file system.
     Verity,
+    /// What is inside, from where and under which licences: an SPDX document.
+    Sbom,
+    /// List of the files of the root file system.
+    FileList,
 }
 
 impl Artifact {
     /// All of them, in the order of the manifest.
-    pub const ALL: [Self; 5] = [Self::Image, Self::CompressedImage, Self::Uki, Self::Root, Self::Verity];
+    pub const ALL: [Self; 7] =
+        [Self::Image, Self::CompressedImage, Self::Uki, Self::Root, Self::Verity, Self::Sbom, Self::FileList];
 }
 
 impl fmt::Display for Artifact {
@@ -68,6 +76,8 @@ impl fmt::Display for Artifact {
             Self::Uki => "uki.efi",
             Self::Root => "root.erofs",
             Self::Verity => "root.verity",
+            Self::Sbom => "spdx.json",
+            Self::FileList => "mtree",
         })
     }
 }
@@ -81,8 +91,14 @@ pub struct Manifest {
     pub profile: String,
     /// Version of the image.
     pub version: Version,
+    /// Date of the lock: of the newest package list that it was made from (RFC 3339).
+    pub snapshot: String,
     /// Root hash of the root file system.
     pub root_hash: RootHash,
+    /// The kernel, as `uname -r` says it.
+    pub kernel: String,
+    /// Version of the package that the ZFS modules were compiled from.
+    pub zfs: String,
     /// Packages inside, in the order of the lock.
     pub packages: Vec<Package>,
     /// The files of the build, this one and the checksums left out.
@@ -102,6 +118,14 @@ pub struct Package {
     pub architecture: String,
     /// Digest of the .deb.
     pub sha256: Hash,
+    /// Length of the .deb.
+    pub size: u64,
+    /// `ARCHIVE:PATH`; the path is below the archive's mirror.
+    pub location: String,
+    /// Bytes that it takes on a disk, by its builder's estimate.
+    pub installed_size: u64,
+    /// What it was built from.
+    pub source: Source,
 }
 
 /// A file of a build.

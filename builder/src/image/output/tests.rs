@@ -5,12 +5,19 @@ fn manifest() -> Manifest {
         schema: SCHEMA,
         profile: "qemu".into(),
         version: "1.0".parse().unwrap(),
+        snapshot: "2026-11-21T02:10:46Z".into(),
         root_hash: RootHash::from([0xab; 32]),
+        kernel: "6.12.117+deb13-amd64".into(),
+        zfs: "2.3.9-1".into(),
         packages: vec![Package {
             name: "bash".into(),
             version: "5.2-1".into(),
             architecture: "amd64".into(),
             sha256: Hash::of("bash"),
+            size: 1000,
+            location: "debian:pool/main/b/bash/bash_5.2-1_amd64.deb".into(),
+            installed_size: 4096,
+            source: Source { name: "bash".into(), version: "5.2-1".into() },
         }],
         files: Vec::new(),
         inputs: vec![Input { name: "tree".into(), key: Hash::of("tree") }],
@@ -78,16 +85,26 @@ fn a_published_build_has_files_manifest_and_checksums() {
     assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), written);
     insta::assert_snapshot!(json, @r#"
     {
-      "schema": 1,
+      "schema": 2,
       "profile": "qemu",
       "version": "1.0",
+      "snapshot": "2026-11-21T02:10:46Z",
       "root_hash": "abababababababababababababababababababababababababababababababab",
+      "kernel": "6.12.117+deb13-amd64",
+      "zfs": "2.3.9-1",
       "packages": [
         {
           "name": "bash",
           "version": "5.2-1",
           "architecture": "amd64",
-          "sha256": "37d2b12d5d9abc2a364ef9448767ee03938e383c0284193477dc7618f4b7c6c2"
+          "sha256": "37d2b12d5d9abc2a364ef9448767ee03938e383c0284193477dc7618f4b7c6c2",
+          "size": 1000,
+          "location": "debian:pool/main/b/bash/bash_5.2-1_amd64.deb",
+          "installed_size": 4096,
+          "source": {
+            "name": "bash",
+            "version": "5.2-1"
+          }
         }
       ],
       "files": [
