@@ -41,6 +41,8 @@ pub(super) enum Verb {
     Inspect(InspectArgs),
     /// Say what pulls a package into an image, or what a file in it comes from
     Why(WhyArgs),
+    /// Say what changed between two builds: versions, security fixes, sizes, files
+    Diff(DiffArgs),
     /// Look after the store of packages and results
     Cache {
         #[command(subcommand)]
@@ -157,6 +159,25 @@ pub(super) struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct DiffArgs {
+    /// The older: an output folder, a file of a build, a lock, or REVISION:LOCK for one in git
+    #[arg(value_name = "A")]
+    pub(super) old: String,
+    /// The newer one
+    #[arg(value_name = "B")]
+    pub(super) new: String,
+    /// List the files of the image that changed
+    #[arg(long)]
+    pub(super) files: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Fetch nothing: leave out what is said in packages that are not in the store
+    #[arg(long)]
+    pub(super) offline: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 mod args;
 mod build;
 mod cache;
+mod diff;
 mod inspect;
 mod lock;
 mod tools;
@@ -38,6 +39,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Try(args) => try_image::run(&common, &args),
         Verb::Why(args) => why::run(&common, &args),
         Verb::Inspect(args) => inspect::run(&args),
+        Verb::Diff(args) => diff::run(&common, &args),
         Verb::Cache { verb } => cache::run(&verb),
         Verb::Tools { verb } => tools::run(&common, verb),
         Verb::MapIds { pid, uid, gid } => namespace::map_ids(pid, uid, gid).map(|()| ExitCode::SUCCESS),

@@ -7,6 +7,7 @@
 
 mod bench;
 mod cache;
+mod diff;
 mod disk_full;
 mod download;
 mod help;

@@ -32,6 +32,18 @@ impl Package {
         self
     }
 
+    /// Adds a document, compressed by gzip.
+    pub fn document(mut self, name: &str, text: &str) -> Self {
+        let mut folders = String::from("./usr");
+        for part in ["share", "doc", &self.name] {
+            folders += &format!("/{part}");
+            self.files.push(folder(&format!("{folders}/")));
+        }
+        let entry = file(&format!("{folders}/{name}"), "");
+        self.files.push(Entry { content: compress(".gz", text.as_bytes()), ..entry });
+        self
+    }
+
     /// Path of the .deb below the archive's base address.
     pub fn path(&self) -> String {
         format!("pool/{}_{}_amd64.deb", self.name, self.version)
