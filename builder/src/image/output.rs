@@ -37,7 +37,7 @@ use crate::store::{Note, Store};
 /// Version of the manifest's format; raised when a reader of the old one would be misled.
 pub const SCHEMA: u32 = 2;
 /// How the name of a manifest ends.
-const MANIFEST: &str = "manifest.json";
+pub const MANIFEST: &str = "manifest.json";
 /// How the name of the checksums ends, which are in the format of sha256sum(1).
 const CHECKSUMS: &str = "SHA256SUMS";
 /// Prefix of the folders in which outputs are made.
