@@ -61,6 +61,19 @@ fn root_is_verity_backed_erofs_and_refuses_writes() -> Result<()> {
 }
 
 #[test]
+fn every_file_of_the_root_has_the_one_time() -> Result<()> {
+    // The builder's EPOCH: the release of trixie. Bound alone, / shows what volatile /etc and /var lie over.
+    const EPOCH: i64 = 1_754_697_600;
+    let mut vm = vm()?;
+    vm.check("mkdir -p /run/image && mount --bind / /run/image")?;
+    let others = format!("find /run/image -xdev -newermt @{EPOCH} -o -xdev ! -newermt @{}", EPOCH - 1);
+    vm.expect(&format!("{others} | head"), "")?;
+    let count = vm.check("find /run/image -xdev | wc -l")?;
+    ensure!(count.trim().parse().is_ok_and(|count: u32| count > 1000), "only {count} files were looked at");
+    Ok(())
+}
+
+#[test]
 fn zfs_loads() -> Result<()> {
     let mut vm = vm()?;
     vm.check("modprobe zfs")?;

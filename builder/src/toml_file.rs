@@ -51,9 +51,9 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line_of(text, offset), before[line_start..].chars().count() + 1)
 }
 
-/// serde says "unknown field `modulse`, expected one of `modules`, `firmware`".
+/// serde says "unknown field `modulse`, expected one of `modules`, `firmware`", and so do checks of values.
 fn nearest_key(message: &str) -> Option<String> {
-    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let mut quoted = message.strip_prefix("unknown ")?.split('`').skip(1).step_by(2);
     let unknown = quoted.next()?;
     nearest(unknown, quoted).first().map(|&key| key.to_owned())
 }

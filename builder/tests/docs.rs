@@ -11,14 +11,14 @@ fn readme() -> String {
 /// The keys that serde expects, from its complaint about one that it does not.
 fn keys(text: &str) -> Vec<String> {
     let error = larder::toml_file::parse::<larder::profile::file::ProfileFile>(text, "x").unwrap_err().to_string();
-    let (_, expected) = error.split_once("expected one of ").unwrap();
+    let (_, expected) = error.rsplit_once("expected ").unwrap();
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 #[test]
 fn every_key_of_a_profile_is_documented() {
     let readme = readme();
-    let tables = ["packages", "kernel", "files"];
+    let tables = ["packages", "kernel", "files", "lint"];
     for key in keys("schema = 1\nno-such-key = 1\n") {
         let documented = match key.as_str() {
             table if tables.contains(&table) => continue,
@@ -30,9 +30,18 @@ fn every_key_of_a_profile_is_documented() {
     }
     for table in tables {
         for key in keys(&format!("schema = 1\n[{table}]\nno-such-key = 1\n")) {
-            assert!(readme.contains(&format!("| `{table}.{key}` |")), "README.md does not explain {table}.{key}");
+            let forms = [format!("| `{table}.{key}` |"), format!("| `[[{table}.{key}]]` |")];
+            assert!(forms.iter().any(|form| readme.contains(form)), "README.md does not explain {table}.{key}");
         }
     }
+}
+
+#[test]
+fn every_lint_is_documented_as_larder_lists_it() {
+    let readme = readme();
+    let rows: String =
+        larder::lint::LINTS.iter().map(|lint| format!("| `{}` | {} |\n", lint.name, lint.protects_from)).collect();
+    assert!(readme.contains(&format!("|---|---|\n{rows}\n")), "the table of lints in README.md must be\n{rows}");
 }
 
 #[test]

@@ -81,7 +81,8 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
     folder.parent().map(Path::to_owned).with_context(|| format!("{} has no parent", folder.display()))
 }
 
-fn workspace() -> &'static Path {
+/// The top folder of the sources.
+pub fn workspace() -> &'static Path {
     const TESTS: &str = env!("CARGO_MANIFEST_DIR");
     Path::new(TESTS).parent().unwrap_or(Path::new(TESTS))
 }

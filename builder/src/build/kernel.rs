@@ -1,13 +1,12 @@
 //! Kernel, modules, firmware and ZFS of an image.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use super::EPOCH;
 use crate::hash::Hash;
-use crate::kernel::firmware::{FirmwareIndex, MissingFirmware};
+use crate::kernel::firmware::FirmwareIndex;
 use crate::kernel::{modules, modules::ModuleTree, zfs};
 use crate::lock::Lock;
 use crate::profile::Profile;
@@ -65,7 +64,7 @@ pub(super) fn prepare(
     }
     let folder = session.store.entry(Bucket::Kernel, &recipe, |into| {
         let write = || write_modules(profile, &kernel, packages, &zfs_modules, tools, into);
-        session.progress.step("Modules", write).map(|missing| report_missing(session, &missing))
+        session.progress.step("Modules", write)
     })?;
     Ok(KernelStage {
         vmlinuz: kernel.vmlinuz,
@@ -162,20 +161,8 @@ fn vermagic(modules: &Path) -> anyhow::Result<String> {
     module.info.vermagic.clone().context("the module erofs has no vermagic")
 }
 
-/// A device whose firmware is missing may still work, or need it only in some models: worth a line, no reason to stop.
-fn report_missing(session: &Session, missing: &[MissingFirmware]) {
-    if missing.is_empty() {
-        return;
-    }
-    let modules: BTreeSet<_> = missing.iter().flat_map(|firmware| &firmware.modules).cloned().collect();
-    let modules = modules.into_iter().collect::<Vec<_>>().join(", ");
-    session
-        .progress
-        .note(format!("firmware: {} files that {modules} may ask for are in no package of the lock", missing.len()));
-}
-
-/// Writes `into/root` (modules, ZFS, firmware) and `into/initrd` (the initrd's modules); returns the
-/// firmware that is missing.
+/// Writes `into/root` (modules, ZFS, firmware) and `into/initrd` (the initrd's modules). Firmware that no package has
+/// is left to the lint of that name.
 fn write_modules(
     profile: &Profile,
     kernel: &Kernel,
@@ -183,7 +170,7 @@ fn write_modules(
     zfs_modules: &[PathBuf],
     tools: &ToolsTree,
     into: &Path,
-) -> anyhow::Result<Vec<MissingFirmware>> {
+) -> anyhow::Result<()> {
     let origin = format!("profile `{}`", profile.name);
     let (root, initrd) = (into.join("root"), into.join("initrd"));
     let allow = [profile.kernel.modules.clone(), profile.kernel.initrd_modules.clone()].concat();
@@ -197,6 +184,5 @@ fn write_modules(
     }
     let folders = packages.iter().filter_map(firmware_of);
     let firmware = FirmwareIndex::open(folders)?.plan(&selection.firmware(), &profile.kernel.firmware, &origin)?;
-    firmware.write(&root)?;
-    Ok(firmware.missing)
+    firmware.write(&root)
 }

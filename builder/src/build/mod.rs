@@ -3,8 +3,9 @@
 //!
 //! ```text
 //! lock ─ fetch ─ unpack ─┬─ compose ─ configure ─┬─ finish ─┬─ erofs ─ verity ─┐
-//!                        └─ modules, ZFS ────────┤          └─ initrd ─────────┴─ UKI ─ image
-//!                     firstboot, overlays ───────┘          SBOM, file list: beside the image
+//!                        └─ modules, ZFS ────────┤          ├─ initrd ─────────┼─ UKI ─ image
+//!                     firstboot, overlays ───────┘          └─ lints ──────────┘
+//!                                       beside the image: SBOM, file list
 //! ```
 
 mod appliance;
@@ -12,6 +13,7 @@ mod describe;
 mod explain;
 mod image;
 mod kernel;
+mod lint;
 mod origin;
 mod publish;
 mod root;
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 use crate::deb::Ownership;
 use crate::image::output::Manifest;
 use crate::image::version::Version;
+use crate::lint::Report;
 use crate::lock::Lock;
 use crate::profile::Profile;
 use crate::session::Session;
@@ -75,6 +78,14 @@ pub fn build_disk(session: &Session, profile: &Profile, version: Option<Version>
     publish::assemble(session, &stages, path)
 }
 
+/// Makes the finished root of `profile` and looks it over.
+///
+/// # Errors
+/// A [`Mistake`](crate::report::Mistake) that lists what the lints found and the profile does not accept.
+pub fn lint(session: &Session, profile: &Profile) -> anyhow::Result<Report> {
+    lint::check(session, profile, &RootStages::of(session, profile)?.root)
+}
+
 /// Everything that an image is put together from.
 #[derive(Debug)]
 struct Stages {
@@ -90,7 +101,10 @@ struct Stages {
 impl Stages {
     fn run(session: &Session, profile: &Profile, version: Option<Version>) -> anyhow::Result<Self> {
         let stages = RootStages::run(session, profile, version)?;
-        let parts = image::parts(&image::Inputs { session, profile, stages: &stages })?;
+        let inputs = image::Inputs { session, profile, stages: &stages };
+        let (parts, linted) = rayon::join(|| image::parts(&inputs), || lint::check(session, profile, &stages.root));
+        linted?;
+        let parts = parts?;
         let zfs = kernel::zfs_version(&stages.zfs_tools)?.to_owned();
         let RootStages { version, lock, tools, kernel, .. } = stages;
         let boot_loader = tools.root.join(image::BOOT_LOADER);
@@ -201,5 +215,7 @@ fn default_version(lock: &Lock) -> anyhow::Result<Version> {
 #[derive(Debug, Clone)]
 struct Layered {
     folders: Vec<PathBuf>,
+    /// Those of them in which programs wrote while the image was made.
+    written: Vec<PathBuf>,
     key: crate::hash::Hash,
 }

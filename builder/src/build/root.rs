@@ -10,6 +10,7 @@ use super::{EPOCH, Layered};
 use crate::lock::Lock;
 use crate::namespace::{OverlayMount, RootTree, Sandbox};
 use crate::overlay;
+use crate::path_glob;
 use crate::profile::Profile;
 use crate::recipe::Recipe;
 use crate::session::Session;
@@ -45,28 +46,51 @@ pub(super) fn configured(
 
     let mut configure = Recipe::new("configure", CONFIGURE_REVISION);
     configure.hash("tree", &compose.key()).field("remove", profile.remove.join("\n"));
+    configure.field("drop-setuid", profile.drop_setuid.join("\n"));
     let configured = store.entry(Bucket::Configured, &configure, |into| {
         let scratch = store.scratch("configure")?;
         let upper = into.join("upper");
         session.progress.step("Configuring", || tree::configure(&tree, EPOCH, scratch.path(), &upper))?;
-        remove(&tree, &upper, &profile.remove, scratch.path())
+        finish_packages(&tree, &upper, profile, scratch.path())
     })?;
-    Ok(Layered { folders: vec![configured.join("upper"), tree], key: configure.key() })
+    let upper = configured.join("upper");
+    Ok(Layered { folders: vec![upper.clone(), tree], written: vec![upper], key: configure.key() })
 }
 
-/// Removes paths from the merged tree; the removal is recorded in `upper`.
-fn remove(tree: &Path, upper: &Path, paths: &[String], scratch: &Path) -> anyhow::Result<()> {
+/// Takes from the configured packages what the profile does not want; the changes are recorded in `upper`.
+fn finish_packages(tree: &Path, upper: &Path, profile: &Profile, scratch: &Path) -> anyhow::Result<()> {
     let merged = scratch.join("merged");
     fs_err::create_dir(&merged)?;
     let work = scratch.join("remove");
     fs_err::create_dir(&work)?;
     let mount = OverlayMount::new(&[tree.to_owned()], Some((upper, &work)), &merged)?;
+    remove(mount.path(), &profile.remove)?;
+    drop_setuid(mount.path(), &profile.drop_setuid)
+}
+
+fn remove(root: &Path, paths: &[String]) -> anyhow::Result<()> {
     for path in paths {
-        let path = mount.path().join(path.trim_start_matches('/'));
+        let path = root.join(path.trim_start_matches('/'));
         match path.symlink_metadata() {
             Err(_) => {}
             Ok(metadata) if metadata.is_dir() => fs_err::remove_dir_all(&path)?,
             Ok(_) => fs_err::remove_file(&path)?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes the set-user-id and set-group-id bits from the files that the globs match.
+fn drop_setuid(root: &Path, globs: &[String]) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let globs = path_glob::set(globs)?;
+    for entry in walkdir::WalkDir::new(root) {
+        let entry = entry?;
+        if entry.file_type().is_file() && globs.is_match(entry.path().strip_prefix(root)?) {
+            let mode = entry.metadata()?.permissions().mode() & 0o7777;
+            if mode & 0o6000 != 0 {
+                fs_err::set_permissions(entry.path(), std::fs::Permissions::from_mode(mode & !0o6000))?;
+            }
         }
     }
     Ok(())
@@ -97,7 +121,12 @@ pub(super) fn finished(
         let scratch = store.scratch("finish")?;
         session.progress.step("Finishing", || apply_presets(&lowers, into, scratch.path()))
     })?;
-    Ok(Layered { folders: [finished].into_iter().chain(lowers).collect(), key: finish.key() })
+    let written = [finished.clone(), program.layer.clone(), kernel.root.clone()];
+    Ok(Layered {
+        folders: [finished].into_iter().chain(lowers).collect(),
+        written: written.into_iter().chain(configured.written.iter().cloned()).collect(),
+        key: finish.key(),
+    })
 }
 
 /// Enables and disables units as the presets of the overlays say, whatever Debian's scripts did.

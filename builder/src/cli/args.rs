@@ -37,6 +37,8 @@ pub(super) enum Verb {
     Build(BuildArgs),
     /// Build an image and boot it in a virtual machine, at its console
     Try(TryArgs),
+    /// Look for what an image must not have: identities, leftovers, broken links, bad units
+    Lint(LintArgs),
     /// Say what is inside an image, and whether it is whole
     Inspect(InspectArgs),
     /// Say what pulls a package into an image, or what a file in it comes from
@@ -111,6 +113,18 @@ pub(super) struct BuildArgs {
     /// Where the image goes
     #[arg(long, short, value_name = "DIR", default_value = "out")]
     pub(super) out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct LintArgs {
+    /// Hardware profile whose root is made, as far as it is not there, and looked over
+    #[arg(long, short, required_unless_present = "list", conflicts_with = "list")]
+    pub(super) profile: Option<String>,
+    /// List the lints and what each protects from
+    #[arg(long)]
+    pub(super) list: bool,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
 }
 
 #[derive(Debug, ClapArgs)]

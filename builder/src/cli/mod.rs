@@ -5,6 +5,7 @@ mod build;
 mod cache;
 mod diff;
 mod inspect;
+mod lint;
 mod lock;
 mod tools;
 mod try_image;
@@ -37,6 +38,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Lock(args) => lock::run(&common, &args),
         Verb::Build(args) => build::run(&common, &args),
         Verb::Try(args) => try_image::run(&common, &args),
+        Verb::Lint(args) => lint::run(&common, &args),
         Verb::Why(args) => why::run(&common, &args),
         Verb::Inspect(args) => inspect::run(&args),
         Verb::Diff(args) => diff::run(&common, &args),

@@ -47,7 +47,7 @@ pub fn assemble(root: &Path, additions: &[&Path], out: &Path) -> anyhow::Result<
     for &(link, target) in USR_MERGE.iter().chain(content::LINKS) {
         assembly.add_link(Path::new(link), Path::new(target));
     }
-    let mut libraries = LibrarySearch::new(root);
+    let mut libraries = LibrarySearch::new(root)?;
     for path in content::programs().chain(content::libraries()) {
         assembly.add_with_libraries(root, path, &mut libraries)?;
     }

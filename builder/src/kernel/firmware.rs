@@ -3,7 +3,7 @@
 //! Modules name files below the firmware folder, sometimes as patterns (`ath10k/*`). Debian's firmware
 //! packages link names to each other, files and folders alike (`rtl_nic/…`, `intel/ice/ddp/ice.pkg`), so
 //! a name is kept together with every link on the way and the file at its end. A module often names
-//! firmware of every revision of its chip, also ones that nobody ships: those are reported, not fatal.
+//! firmware of every revision of its chip, also ones that nobody ships: those are told, and the lint `firmware` judges them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::symlink;

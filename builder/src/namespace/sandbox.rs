@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus, Output};
 
 use anyhow::Context as _;
 use nix::mount::{MntFlags, MsFlags};
@@ -141,12 +141,17 @@ impl SandboxCommand<'_> {
 
     /// Runs quietly; a failure carries the end of what the program said.
     pub fn run(&self) -> anyhow::Result<Vec<u8>> {
-        let output = self.to_std()?.output().with_context(|| format!("starting {}", self.shown()))?;
+        let output = self.output()?;
         if output.status.success() {
             return Ok(output.stdout);
         }
         let said = [output.stdout, output.stderr].concat();
         anyhow::bail!("{} failed ({}):\n{}", self.shown(), output.status, tail(&said));
+    }
+
+    /// Runs quietly; how it ended and what it said, for callers who read a failure's complaints.
+    pub fn output(&self) -> anyhow::Result<Output> {
+        self.to_std()?.output().with_context(|| format!("starting {}", self.shown()))
     }
 
     /// Runs with this process's streams.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use crate::archive::Archive;
+use crate::lint::Skip;
 use crate::toml_file::SchemaVersion;
 
 /// A profile file, key by key. Everything but `schema` may be left to the base.
@@ -33,6 +34,9 @@ pub struct ProfileFile {
     /// Which files of the packages stay out of the image.
     #[serde(default)]
     pub files: FilesTable,
+    /// What lints find and this profile accepts.
+    #[serde(default)]
+    pub lint: LintTable,
     /// Values for the overlays' templates.
     #[serde(default)]
     pub variables: BTreeMap<String, toml::Value>,
@@ -78,4 +82,14 @@ pub struct FilesTable {
     pub keep: Vec<String>,
     /// Paths removed after configuration.
     pub remove: Vec<String>,
+    /// Globs of programs that lose their set-user-id and set-group-id bits.
+    pub drop_setuid: Vec<String>,
+}
+
+/// `[lint]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct LintTable {
+    /// Findings that are right in this image, each with its reason.
+    pub skip: Vec<Skip>,
 }

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::archive::Archive;
+use crate::lint::Skip;
 use crate::lock::{self, Lockable};
 use crate::project::Project;
 use crate::report::Mistake;
@@ -39,6 +40,10 @@ pub struct Profile {
     pub keep: Vec<String>,
     /// Paths removed once the packages are configured (build residue, package manager).
     pub remove: Vec<String>,
+    /// Globs of programs that lose their set-user-id and set-group-id bits, once the packages are configured.
+    pub drop_setuid: Vec<String>,
+    /// What lints find in the finished root and the profile accepts.
+    pub accepts: Vec<Skip>,
     /// Values for the overlays' templates.
     pub variables: BTreeMap<String, toml::Value>,
 }
@@ -121,6 +126,8 @@ impl Profile {
             exclude: all.files.exclude,
             keep: all.files.keep,
             remove: all.files.remove,
+            drop_setuid: all.files.drop_setuid,
+            accepts: all.lint.skip,
             variables: all.variables,
         })
     }
@@ -190,7 +197,9 @@ fn inherit(base: ProfileFile, own: ProfileFile) -> anyhow::Result<ProfileFile> {
             exclude: [base.files.exclude, own.files.exclude].concat(),
             keep: [base.files.keep, own.files.keep].concat(),
             remove: [base.files.remove, own.files.remove].concat(),
+            drop_setuid: [base.files.drop_setuid, own.files.drop_setuid].concat(),
         },
+        lint: file::LintTable { skip: [base.lint.skip, own.lint.skip].concat() },
         variables: joined("variables", base.variables, own.variables)?,
     })
 }

@@ -45,11 +45,13 @@ pub enum Bucket {
     Images,
     /// The `firstboot` program, built for the appliance.
     Firstboot,
+    /// What lints said of a root.
+    Lints,
 }
 
 impl Bucket {
     /// All buckets, in the order of the pipeline.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Indices,
         Self::Unpacked,
         Self::Trees,
@@ -60,6 +62,7 @@ impl Bucket {
         Self::Initrd,
         Self::Images,
         Self::Firstboot,
+        Self::Lints,
     ];
 
     /// The folder's name.
@@ -75,6 +78,7 @@ impl Bucket {
             Self::Initrd => "initrd-v1",
             Self::Images => "images-v1",
             Self::Firstboot => "firstboot-v1",
+            Self::Lints => "lints-v1",
         }
     }
 }

@@ -31,11 +31,34 @@ pub fn configure(tree: &Path, epoch: i64, scratch: &Path, into: &Path) -> anyhow
         .run()
         .context("configuring the packages")?;
     fs_err::remove_file(policy)?;
+    let status = fs_err::read_to_string(into.join("var/lib/dpkg/status"))?;
+    let unfinished = unfinished(&status);
+    anyhow::ensure!(unfinished.is_empty(), "dpkg has not configured {}", unfinished.join(", "));
     Ok(())
+}
+
+/// Packages of dpkg's status file that are not installed as they should be: dpkg itself is content with some that
+/// wait for a trigger.
+fn unfinished(status: &str) -> Vec<&str> {
+    let stanzas = status.split("\n\n").filter(|stanza| !stanza.trim().is_empty());
+    let unfinished = stanzas.filter(|stanza| !stanza.lines().any(|line| line == "Status: install ok installed"));
+    unfinished.map(|stanza| stanza.trim().lines().next().unwrap_or_default().trim_start_matches("Package: ")).collect()
 }
 
 fn write_program(path: &PathBuf, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs_err::write(path, text)?;
     fs_err::set_permissions(path, PermissionsExt::from_mode(0o755))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_that_are_not_configured_are_named() {
+        let status = "Package: a\nStatus: install ok installed\nVersion: 1\n\n\
+            Package: b\nStatus: install ok half-configured\n\nPackage: c\nStatus: install ok triggers-awaited\n\n";
+        assert_eq!(unfinished(status), ["b", "c"]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use globset::{GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 
 use crate::path_glob;
 use crate::report::Mistake;
@@ -17,7 +17,7 @@ pub struct PathFilter {
 impl PathFilter {
     /// Compiles the globs (see [`path_glob`]).
     pub fn new(exclude: &[String], keep: &[String]) -> Result<Self, Mistake> {
-        Ok(Self { exclude: glob_set(exclude)?, keep: glob_set(keep)? })
+        Ok(Self { exclude: path_glob::set(exclude)?, keep: path_glob::set(keep)? })
     }
 
     /// A filter that lets everything pass.
@@ -29,16 +29,6 @@ impl PathFilter {
     pub fn keeps(&self, path: &Path) -> bool {
         !self.exclude.is_match(path) || self.keep.is_match(path)
     }
-}
-
-/// Compiles globs of paths.
-fn glob_set(globs: &[String]) -> Result<GlobSet, Mistake> {
-    let mut set = GlobSetBuilder::new();
-    for text in globs {
-        let glob = path_glob::parse(text);
-        set.add(glob.map_err(|error| Mistake::new(format!("`{text}` is not a valid glob")).because(error))?);
-    }
-    set.build().map_err(|error| Mistake::new("the globs cannot be compiled together").because(error))
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ fn every_verb_has_help_that_fits_a_terminal() {
     larder cache size
     larder diff
     larder inspect
+    larder lint
     larder lock
     larder tools
     larder tools list

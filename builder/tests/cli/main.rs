@@ -11,6 +11,7 @@ mod diff;
 mod disk_full;
 mod download;
 mod help;
+mod lint;
 mod lock;
 mod mirror;
 mod package;

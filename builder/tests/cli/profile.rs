@@ -48,7 +48,7 @@ fn an_unknown_key_is_answered_with_the_nearest_right_one() {
     ");
     bench.write("profiles/nas.toml", "schema = 1\ninherits = \"base\"\n[kernal]\nmodules = []\n");
     insta::assert_snapshot!(bench.refuses(&["build", "--profile", "nas"]), @r"
-    error: PROJECT/profiles/nas.toml:3:2: unknown field `kernal`, expected one of `schema`, `inherits`, `description`, `archive`, `packages`, `overlays`, `kernel`, `files`, `variables`
+    error: PROJECT/profiles/nas.toml:3:2: unknown field `kernal`, expected one of `schema`, `inherits`, `description`, `archive`, `packages`, `overlays`, `kernel`, `files`, `lint`, `variables`
 
     hint: did you mean `kernel`?
     ");
