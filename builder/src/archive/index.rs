@@ -136,7 +136,7 @@ fn decompress(file: &[u8], compression: Compression) -> Result<String> {
     // Indices compress about sixfold.
     let mut text = Vec::with_capacity(file.len() * 6);
     match compression {
-        Compression::Xz => xz2::read::XzDecoder::new_multi_decoder(file).read_to_end(&mut text)?,
+        Compression::Xz => liblzma::read::XzDecoder::new_multi_decoder(file).read_to_end(&mut text)?,
         Compression::Gzip => flate2::read::MultiGzDecoder::new(file).read_to_end(&mut text)?,
         Compression::None => (&mut &*file).read_to_end(&mut text)?,
     };

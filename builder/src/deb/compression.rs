@@ -16,8 +16,8 @@ pub fn decompress<'a>(suffix: &str, source: impl Read + 'a, limit: u64) -> anyho
         "" => Box::new(source),
         ".gz" => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
         ".xz" => {
-            let stream = xz2::stream::Stream::new_stream_decoder(XZ_MEMORY, xz2::stream::CONCATENATED)?;
-            Box::new(xz2::bufread::XzDecoder::new_stream(source, stream))
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream))
         }
         ".zst" => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(source)?;

@@ -126,7 +126,7 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = fs_err::read(path)?;
     let mut module = Vec::new();
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("xz") => xz2::read::XzDecoder::new_multi_decoder(&*file).read_to_end(&mut module),
+        Some("xz") => liblzma::read::XzDecoder::new_multi_decoder(&*file).read_to_end(&mut module),
         Some("zst") => zstd::Decoder::new(&*file)?.read_to_end(&mut module),
         Some("gz") => flate2::read::MultiGzDecoder::new(&*file).read_to_end(&mut module),
         _ => return Ok(file),
@@ -216,7 +216,7 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let elf = module(&["name=igc", "depends=ptp"]);
         let path = folder.path().join("igc.ko.xz");
-        let mut encoder = xz2::read::XzEncoder::new(&*elf, 1);
+        let mut encoder = liblzma::read::XzEncoder::new(&*elf, 1);
         let mut compressed = Vec::new();
         encoder.read_to_end(&mut compressed).unwrap();
         fs_err::write(&path, &compressed).unwrap();

@@ -93,7 +93,7 @@ impl SignedFolder {
 
     /// The same with a release of another time.
     pub fn publish_at(&self, time: Timestamp, suite: &str, extra: &str, packages: &str) {
-        let mut encoder = xz2::write::XzEncoder::new(Vec::new(), 1);
+        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
         encoder.write_all(packages.as_bytes()).unwrap();
         let files = BTreeMap::from([("main/binary-amd64/Packages.xz", encoder.finish().unwrap())]);
         self.publish_files_at(time, suite, extra, &files);

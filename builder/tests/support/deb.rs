@@ -73,7 +73,7 @@ pub fn compress(suffix: &str, data: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     match suffix {
         ".xz" => {
-            let mut encoder = xz2::write::XzEncoder::new(&mut out, 6);
+            let mut encoder = liblzma::write::XzEncoder::new(&mut out, 6);
             encoder.write_all(data).unwrap();
             encoder.finish().unwrap();
         }

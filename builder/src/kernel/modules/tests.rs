@@ -15,7 +15,7 @@ fn kernel() -> (tempfile::TempDir, ModuleTree) {
         let path = folder.join("kernel").join(path);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         let mut compressed = Vec::new();
-        xz2::read::XzEncoder::new(&*module(modinfo), 0).read_to_end(&mut compressed).unwrap();
+        liblzma::read::XzEncoder::new(&*module(modinfo), 0).read_to_end(&mut compressed).unwrap();
         fs_err::write(path, compressed).unwrap();
     };
     put("drivers/net/ethernet/intel/igc/igc.ko.xz", &["depends=ptp", "firmware=intel/igc.bin"]);
