@@ -105,20 +105,20 @@ impl Session {
     /// A missing or outdated lock is made anew, and so is one whose packages the mirror and the
     /// snapshot archive dropped; what changed is printed. With [`Limits::locked`] or
     /// [`Limits::offline`] that is an error which names the command to run.
-    pub fn locked_packages(&self, lockable: &Lockable<'_>) -> anyhow::Result<(Lock, Vec<PathBuf>)> {
+    pub fn locked_packages(&self, lockable: &Lockable<'_>) -> anyhow::Result<(Lock, Vec<FetchedPackage>)> {
         let lock = match Lock::read(&lockable.path)? {
             Some(lock) if lock.matches(lockable.request)? => lock,
             Some(_) => self.relock_aloud(lockable, "is not for what the profile asks now")?,
             None => self.relock_aloud(lockable, "does not exist")?,
         };
         match self.fetch(&lock.packages, &lockable.request.archives, lock.snapshot)? {
-            Fetched::All(paths) => Ok((lock, paths)),
+            Fetched::All(packages) => Ok((lock, packages)),
             Fetched::Gone(names) => {
                 // Files may have gone since this run read the indices: the mirror was updated meanwhile.
                 self.universes().clear();
                 let lock = self.relock_aloud(lockable, &format!("names files that are gone ({})", names.join(", ")))?;
                 match self.fetch(&lock.packages, &lockable.request.archives, lock.snapshot)? {
-                    Fetched::All(paths) => Ok((lock, paths)),
+                    Fetched::All(packages) => Ok((lock, packages)),
                     Fetched::Gone(names) => Err(Mistake::new(format!("the mirror lists packages that it does not have: {}", names.join(", ")))
                         .hint("the mirror may be in the middle of an update: try again in some minutes, or set another one (LARDER_MIRROR_NAME)")
                         .into()),
@@ -169,12 +169,10 @@ impl Session {
     }
 
     fn fetch(&self, packages: &[LockedPackage], archives: &[Archive], snapshot: Timestamp) -> anyhow::Result<Fetched> {
-        let have: Vec<_> =
-            packages.iter().map(|package| self.store.blob_of_size(&package.sha256, package.size)).collect();
-        let missing: Vec<_> =
-            packages.iter().zip(&have).filter(|(_, path)| path.is_none()).map(|(package, _)| package).collect();
+        let have = |package: &&LockedPackage| self.store.blob_of_size(&package.sha256, package.size).is_some();
+        let missing: Vec<_> = packages.iter().filter(|package| !have(package)).collect();
         if missing.is_empty() {
-            return Ok(Fetched::All(have.into_iter().flatten().collect()));
+            return Ok(self.fetched(packages));
         }
         if self.limits.offline {
             return Err(Mistake::new(format!(
@@ -199,35 +197,47 @@ impl Session {
         if !gone.is_empty() {
             return Ok(Fetched::Gone(gone));
         }
-        Ok(Fetched::All(packages.iter().map(|package| self.store.blob_path(&package.sha256)).collect()))
+        Ok(self.fetched(packages))
     }
 
-    /// The lock's packages, fetched and unpacked.
-    pub fn unpacked(
-        &self,
-        lockable: &Lockable<'_>,
-        ownership: Ownership,
-    ) -> anyhow::Result<(Lock, Vec<UnpackedPackage>)> {
-        let (lock, debs) = self.locked_packages(lockable)?;
-        let debs = lock.packages.iter().zip(debs).map(|(package, file)| Deb {
-            label: format!("{} {}", package.name, package.version),
-            sha256: package.sha256,
-            file,
+    fn fetched(&self, packages: &[LockedPackage]) -> Fetched {
+        let fetched = |locked: &LockedPackage| FetchedPackage {
+            locked: locked.clone(),
+            file: self.store.blob_path(&locked.sha256),
+        };
+        Fetched::All(packages.iter().map(fetched).collect())
+    }
+
+    /// Unpacks packages that [`Session::locked_packages`] gave out, in their order.
+    pub fn unpack(&self, packages: &[FetchedPackage], ownership: Ownership) -> anyhow::Result<Vec<UnpackedPackage>> {
+        let debs = packages.iter().map(|FetchedPackage { locked, file }| Deb {
+            label: format!("{} {}", locked.name, locked.version),
+            sha256: locked.sha256,
+            file: file.clone(),
         });
         let debs: Vec<Deb> = debs.collect();
         let folders = deb::unpack_all(&self.store, &debs, ownership, &self.progress)?;
-        let unpacked = lock.packages.iter().zip(folders).map(|(package, folder)| UnpackedPackage {
-            name: package.name.clone(),
-            architecture: package.architecture.clone(),
+        let unpacked = packages.iter().zip(folders).map(|(FetchedPackage { locked, .. }, folder)| UnpackedPackage {
+            name: locked.name.clone(),
+            architecture: locked.architecture.clone(),
+            sha256: locked.sha256,
             folder,
         });
-        let unpacked = unpacked.collect();
-        Ok((lock, unpacked))
+        Ok(unpacked.collect())
     }
 }
 
+/// A package of a lock, with its file in the store.
+#[derive(Debug, Clone)]
+pub struct FetchedPackage {
+    /// What the lock says of it.
+    pub locked: LockedPackage,
+    /// The .deb.
+    pub file: PathBuf,
+}
+
 enum Fetched {
-    All(Vec<PathBuf>),
+    All(Vec<FetchedPackage>),
     Gone(Vec<String>),
 }
 

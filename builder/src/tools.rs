@@ -12,18 +12,18 @@ use serde::Deserialize;
 
 use crate::deb::Ownership;
 use crate::hash::Hash;
-use crate::lock::{self, Lock, Lockable};
+use crate::lock::{self, Lockable};
 use crate::namespace::{RootTree, Sandbox};
 use crate::profile::Profile;
 use crate::project::Project;
 use crate::recipe::Recipe;
 use crate::report::Mistake;
-use crate::session::Session;
+use crate::session::{FetchedPackage, Session};
 use crate::solve::PackageRequest;
 use crate::store::Bucket;
 use crate::suggest;
 use crate::toml_file::{self, SchemaVersion};
-use crate::tree::{self, PathFilter, UnpackedPackage};
+use crate::tree::{self, PathFilter};
 
 /// Raise when composing a tools tree gives another result.
 const REVISION: u32 = 2;
@@ -51,6 +51,16 @@ pub struct Tools {
     request: PackageRequest,
 }
 
+/// A tools tree whose packages are known and fetched, whether anybody needed the tree yet or not.
+#[derive(Debug)]
+pub struct LockedTools {
+    /// Its packages.
+    pub packages: Vec<FetchedPackage>,
+    name: String,
+    links: BTreeMap<PathBuf, PathBuf>,
+    recipe: Recipe,
+}
+
 /// A tools tree, ready to run.
 #[derive(Debug, Clone)]
 pub struct ToolsTree {
@@ -58,10 +68,6 @@ pub struct ToolsTree {
     pub root: PathBuf,
     /// Digest of everything in it.
     pub key: Hash,
-    /// Its packages.
-    pub lock: Lock,
-    /// The same, each where it lies unpacked.
-    pub packages: Vec<UnpackedPackage>,
 }
 
 impl Tools {
@@ -116,9 +122,9 @@ impl Tools {
         }
     }
 
-    /// Fetches, unpacks and composes the tree, or finds it in the store.
-    pub fn prepare(&self, session: &Session) -> anyhow::Result<ToolsTree> {
-        let (lock, packages) = session.unpacked(&self.lockable(&session.project), Ownership::Ignore)?;
+    /// The tree as its lock has it, with its packages fetched.
+    pub fn locked(&self, session: &Session) -> anyhow::Result<LockedTools> {
+        let (lock, packages) = session.locked_packages(&self.lockable(&session.project))?;
         let mut recipe = Recipe::new("tools", REVISION);
         recipe.about(&self.name);
         for package in &lock.packages {
@@ -127,7 +133,25 @@ impl Tools {
         for (link, target) in &self.links {
             recipe.field(&link.to_string_lossy(), target.as_os_str().as_encoded_bytes());
         }
-        let root = session.store.entry(Bucket::Trees, &recipe, |into| {
+        Ok(LockedTools { packages, name: self.name.clone(), links: self.links.clone(), recipe })
+    }
+
+    /// Fetches, unpacks and composes the tree, or finds it in the store.
+    pub fn prepare(&self, session: &Session) -> anyhow::Result<ToolsTree> {
+        self.locked(session)?.prepare(session)
+    }
+}
+
+impl LockedTools {
+    /// Digest of everything in the tree.
+    pub fn key(&self) -> Hash {
+        self.recipe.key()
+    }
+
+    /// Unpacks and composes the tree, or finds it in the store; a tree that is there needs no packages.
+    pub fn prepare(&self, session: &Session) -> anyhow::Result<ToolsTree> {
+        let root = session.store.entry(Bucket::Trees, &self.recipe, |into| {
+            let packages = session.unpack(&self.packages, Ownership::Ignore)?;
             tree::compose(&packages, &PathFilter::everything(), None, into)?;
             let merged = tree::USR_MERGE.map(|(link, target)| (PathBuf::from(link), PathBuf::from(target)));
             let merged = merged.into_iter().filter(|(link, _)| into.join(link).symlink_metadata().is_err());
@@ -137,7 +161,7 @@ impl Tools {
             })
         });
         let root = root.with_context(|| format!("composing the tools tree `{}`", self.name))?;
-        Ok(ToolsTree { root, key: recipe.key(), lock, packages })
+        Ok(ToolsTree { root, key: self.key() })
     }
 }
 

@@ -6,14 +6,17 @@ use anyhow::Context as _;
 use firstboot::verity::RootHash;
 
 use super::Plans;
-use super::image::{self, Inputs};
+use super::image::Inputs;
+use crate::deb::Ownership;
 use crate::hash::Hash;
 use crate::image::mtree::FileList;
+use crate::kernel::zfs;
 use crate::lock::LockedPackage;
 use crate::recipe::Recipe;
 use crate::sbom::{self, Facts, Packages};
+use crate::session::Session;
 use crate::store::Bucket;
-use crate::tools::ToolsTree;
+use crate::tools::LockedTools;
 use crate::tree::UnpackedPackage;
 
 /// Raise when the same root gets another list.
@@ -22,17 +25,19 @@ const FILES_REVISION: u32 = 1;
 const DOCUMENT: &str = "sbom.spdx.json";
 const FACTS: &str = "packages.json";
 const LIST: &str = "files.mtree";
+/// The boot loader and the stub that the kernel lies in are files of this package.
+const BOOT_PACKAGE: &str = "systemd-boot-efi";
 
 /// The list of the files of a finished root, which `merged` shows; and the key of the stage.
-pub(super) fn file_list<'a>(
+pub(super) fn file_list(
     inputs: &Inputs<'_>,
-    merged: impl FnOnce() -> anyhow::Result<&'a Path>,
+    merged: impl FnOnce() -> anyhow::Result<PathBuf>,
 ) -> anyhow::Result<(PathBuf, Hash)> {
     let mut recipe = Recipe::new("files", FILES_REVISION);
     recipe.hash("root", &inputs.stages.root.key);
     let folder = inputs.session.store.entry(Bucket::Images, &recipe, |into| {
         let root = merged()?;
-        let list = inputs.session.progress.step("File list", || FileList::of_tree(root))?;
+        let list = inputs.session.progress.step("File list", || FileList::of_tree(&root))?;
         Ok(fs_err::write(into.join(LIST), list.render())?)
     })?;
     Ok((folder.join(LIST), recipe.key()))
@@ -53,9 +58,9 @@ pub(super) struct Sbom {
 pub(super) fn sbom(inputs: &Inputs<'_>, root_hash: RootHash) -> anyhow::Result<Sbom> {
     let recipe = recipe(inputs, &root_hash);
     let Inputs { session, .. } = inputs;
-    let folder = session.store.entry(Bucket::Images, &recipe, |into| {
-        session.progress.step("SBOM", || write(inputs, root_hash, into))
-    })?;
+    let folder = session
+        .store
+        .entry(Bucket::Images, &recipe, |into| session.progress.step("SBOM", || write(inputs, root_hash, into)))?;
     let facts = fs_err::read(folder.join(FACTS))?;
     Ok(Sbom {
         document: folder.join(DOCUMENT),
@@ -77,7 +82,7 @@ fn recipe(inputs: &Inputs<'_>, root_hash: &RootHash) -> Recipe {
         .hash("firstboot", &stages.program.key)
         .hash("kernel", &stages.kernel.key)
         .hash("tools", &stages.tools.key)
-        .hash("zfs tools", &stages.zfs_tools.key);
+        .hash("zfs tools", &stages.zfs_tools.key());
     for archive in &profile.packages.archives {
         recipe.field(&archive.name, format!("{} {}", archive.mirror, archive.suites.join(" ")));
     }
@@ -93,9 +98,8 @@ fn overlays(plans: &Plans) -> Vec<String> {
 
 fn write(inputs: &Inputs<'_>, root_hash: RootHash, into: &Path) -> anyhow::Result<()> {
     let Inputs { session, profile, stages } = inputs;
-    // The boot loader and the stub that the kernel lies in are files of one package.
-    let boot = Chosen::of(&stages.tools, |package| package.folder.join("data").join(image::BOOT_LOADER).exists());
-    let zfs = Chosen::of(&stages.zfs_tools, |package| package.name == "zfs-dkms");
+    let boot = Chosen::of(session, &stages.image_tools, BOOT_PACKAGE)?;
+    let zfs = Chosen::of(session, &stages.zfs_tools, zfs::SOURCE_PACKAGE)?;
     let image = sbom::Image {
         profile: &profile.name,
         version: &stages.version,
@@ -123,13 +127,10 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn of(tree: &ToolsTree, wanted: impl Fn(&UnpackedPackage) -> bool) -> Self {
-        let all = tree.lock.packages.iter().zip(&tree.packages);
-        let (locked, unpacked) = all
-            .filter(|(_, package)| wanted(package))
-            .map(|(locked, package)| (locked.clone(), package.clone()))
-            .unzip();
-        Self { locked, unpacked }
+    fn of(session: &Session, tree: &LockedTools, name: &str) -> anyhow::Result<Self> {
+        let fetched: Vec<_> = tree.packages.iter().filter(|package| package.locked.name == name).cloned().collect();
+        let unpacked = session.unpack(&fetched, Ownership::Ignore)?;
+        Ok(Self { locked: fetched.into_iter().map(|package| package.locked).collect(), unpacked })
     }
 
     fn packages(&self) -> Packages<'_> {

@@ -1,20 +1,22 @@
 //! From the finished root tree to the parts of an image.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::Context as _;
 use firstboot::verity::{RootHash, Tree};
 use uuid::Uuid;
 
 use super::describe::{self, Sbom};
-use super::{EPOCH, RootStages};
+use super::{EPOCH, RootStages, join};
 use crate::image::output::Input;
 use crate::initrd;
 use crate::namespace::OverlayMount;
 use crate::profile::Profile;
 use crate::recipe::Recipe;
 use crate::session::Session;
-use crate::store::Bucket;
+use crate::store::{Bucket, Scratch};
 
 /// Raise one of these when its stage gives another result from the same inputs.
 const ROOT_REVISION: u32 = 1;
@@ -54,9 +56,14 @@ pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
     let mut cpio = Recipe::new("initrd", INITRD_REVISION);
     cpio.hash("root", &inputs.stages.root.key).hash("kernel", &inputs.stages.kernel.key);
     inputs.stages.plans.initrd.cover(&mut cpio);
-    let root = store.entry(Bucket::Images, &erofs, |into| write_root(inputs, merged.path(inputs)?, into))?;
-    let initrd = store.entry(Bucket::Initrd, &cpio, |into| write_initrd(inputs, merged.path(inputs)?, into))?;
-    let (files, file_list) = describe::file_list(inputs, || merged.path(inputs))?;
+    let (root, initrd, list) = thread::scope(|threads| {
+        let initrd = threads
+            .spawn(|| store.entry(Bucket::Initrd, &cpio, |into| write_initrd(inputs, &merged.path(inputs)?, into)));
+        let list = threads.spawn(|| describe::file_list(inputs, || merged.path(inputs)));
+        let root = store.entry(Bucket::Images, &erofs, |into| write_root(inputs, &merged.path(inputs)?, into));
+        anyhow::Ok((root?, join(initrd)?, join(list)?))
+    })?;
+    let (files, file_list) = list;
     let root_hash: RootHash = fs_err::read_to_string(root.join("root.hash"))?.trim().parse()?;
 
     let command_line = inputs.profile.kernel.command_line.join(" ") + &format!(" roothash={root_hash}");
@@ -94,18 +101,19 @@ pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
 /// The finished root, mounted when the first stage wants to read it, for as long as stages run.
 #[derive(Debug, Default)]
 struct MergedRoot {
-    mount: std::cell::OnceCell<(crate::store::Scratch, OverlayMount)>,
+    /// The mount first, so that it is gone when its folder is removed.
+    mounted: Mutex<Option<(OverlayMount, Scratch)>>,
 }
 
 impl MergedRoot {
-    fn path(&self, inputs: &Inputs<'_>) -> anyhow::Result<&Path> {
-        if self.mount.get().is_none() {
+    fn path(&self, inputs: &Inputs<'_>) -> anyhow::Result<PathBuf> {
+        let mut mounted = self.mounted.lock().unwrap_or_else(PoisonError::into_inner);
+        if mounted.is_none() {
             let scratch = inputs.session.store.scratch("merged")?;
             let mount = OverlayMount::new(&inputs.stages.root.folders, None, scratch.path())?;
-            // Set once: the cell was empty a line ago and is not shared between threads.
-            let _ = self.mount.set((scratch, mount));
+            *mounted = Some((mount, scratch));
         }
-        self.mount.get().map(|(_, mount)| mount.path()).context("the merged root is not mounted")
+        mounted.as_ref().map(|(mount, _)| mount.path().to_owned()).context("the merged root is not mounted")
     }
 }
 

@@ -7,19 +7,22 @@ use anyhow::Context as _;
 use super::EPOCH;
 use crate::hash::Hash;
 use crate::kernel::firmware::FirmwareIndex;
-use crate::kernel::{modules, modules::ModuleTree, zfs};
+use crate::kernel::{is_hardware, modules, modules::ModuleTree, zfs};
 use crate::lock::Lock;
 use crate::profile::Profile;
 use crate::recipe::Recipe;
 use crate::report::Mistake;
 use crate::session::Session;
 use crate::store::Bucket;
-use crate::tools::ToolsTree;
-use crate::tree::UnpackedPackage;
+use crate::tools::{LockedTools, ToolsTree};
+use crate::tree::{self, PathFilter, UnpackedPackage};
 
 /// Raise one of these when its stage gives another result from the same inputs.
 const ZFS_REVISION: u32 = 1;
-const KERNEL_REVISION: u32 = 1;
+const KERNEL_REVISION: u32 = 2;
+
+/// How the package of a kernel is called; its version and ABI follow.
+const KERNEL_PACKAGE: &str = "linux-image-";
 
 /// What the kernel stage gives to the later ones.
 #[derive(Debug)]
@@ -36,35 +39,41 @@ pub(super) struct KernelStage {
     pub(super) key: Hash,
 }
 
+/// What the kernel stage is made from.
+#[derive(Debug)]
+pub(super) struct Inputs<'a> {
+    pub(super) session: &'a Session,
+    pub(super) profile: &'a Profile,
+    /// All packages of the image: any of them may have firmware.
+    pub(super) packages: &'a [UnpackedPackage],
+    pub(super) tools: &'a ToolsTree,
+    pub(super) zfs_tools: &'a LockedTools,
+}
+
 /// Chooses modules and firmware, and builds ZFS when its modules are not in the store.
-pub(super) fn prepare(
-    session: &Session,
-    profile: &Profile,
-    lock: &Lock,
-    packages: &[UnpackedPackage],
-    tools: &ToolsTree,
-    zfs_tools: &ToolsTree,
-) -> anyhow::Result<KernelStage> {
+pub(super) fn prepare(inputs: &Inputs<'_>) -> anyhow::Result<KernelStage> {
+    let Inputs { session, profile, packages, tools, zfs_tools } = *inputs;
     let kernel = Kernel::find(packages)?;
-    zfs::ZfsSources::find(&zfs_tools.root)?.check_kernel(&kernel.version)?;
     let (zfs_key, zfs_modules) = zfs_modules(session, &kernel, zfs_tools)?;
     let choice = &profile.kernel;
     let mut recipe = Recipe::new("kernel", KERNEL_REVISION);
     recipe.hash("zfs", &zfs_key).hash("tools", &tools.key);
-    // The lock's packages and the unpacked ones are in the same order.
-    for (locked, unpacked) in lock.packages.iter().zip(packages) {
-        if locked.name.starts_with("linux-image-") || firmware_of(unpacked).is_some() {
-            recipe.hash(&locked.name, &locked.sha256);
+    for package in packages {
+        if is_hardware(&package.name) || firmware_of(package).is_some() {
+            recipe.hash(&package.name, &package.sha256);
         }
     }
-    for (name, list) in
-        [("modules", &choice.modules), ("initrd", &choice.initrd_modules), ("firmware", &choice.firmware)]
-    {
+    for (name, list) in [
+        ("modules", &choice.modules),
+        ("initrd", &choice.initrd_modules),
+        ("firmware", &choice.firmware),
+        ("exclude", &profile.exclude),
+        ("keep", &profile.keep),
+    ] {
         recipe.field(name, list.join("\n"));
     }
     let folder = session.store.entry(Bucket::Kernel, &recipe, |into| {
-        let write = || write_modules(profile, &kernel, packages, &zfs_modules, tools, into);
-        session.progress.step("Modules", write)
+        session.progress.step("Modules", || write_layer(inputs, &kernel, &zfs_modules, into))
     })?;
     Ok(KernelStage {
         vmlinuz: kernel.vmlinuz,
@@ -85,8 +94,8 @@ struct Kernel {
 impl Kernel {
     fn find(packages: &[UnpackedPackage]) -> anyhow::Result<Self> {
         let mut found = Vec::new();
-        for package in packages.iter().filter(|package| package.name.starts_with("linux-image-")) {
-            let version = package.name.trim_start_matches("linux-image-");
+        for package in packages {
+            let Some(version) = package.name.strip_prefix(KERNEL_PACKAGE) else { continue };
             let data = package.folder.join("data");
             let modules = data.join("usr/lib/modules").join(version);
             if modules.join("modules.builtin").is_file() {
@@ -99,9 +108,7 @@ impl Kernel {
         }
         match found.len() {
             1 => Ok(found.remove(0)),
-            count => Err(Mistake::new(format!("the profile's packages hold {count} kernels, an image has one"))
-                .hint("include `linux-image-amd64` in `packages.include`")
-                .into()),
+            count => Err(not_one_kernel(count).into()),
         }
     }
 }
@@ -111,33 +118,53 @@ fn firmware_of(package: &UnpackedPackage) -> Option<PathBuf> {
     Some(package.folder.join("data/usr/lib/firmware")).filter(|folder| folder.is_dir())
 }
 
-/// Whether the tools tree has the headers of the packages' kernel and the ZFS of their programs.
+/// Whether the tools tree has the headers of the packages' kernel and the ZFS of their programs; the locks
+/// say so, before anything is unpacked.
 ///
 /// # Errors
 /// A [`Mistake`] that names both versions.
-pub(super) fn check_zfs_tools(packages: &[UnpackedPackage], lock: &Lock, zfs_tools: &ToolsTree) -> anyhow::Result<()> {
-    zfs::check_headers(&zfs_tools.root, &Kernel::find(packages)?.version)?;
+pub(super) fn check_zfs_tools(lock: &Lock, zfs_tools: &LockedTools) -> anyhow::Result<()> {
+    let locked = || zfs_tools.packages.iter().map(|package| &package.locked);
+    zfs::check_headers(locked().map(|package| package.name.as_str()), locked_kernel(lock)?)?;
     let dkms = zfs_version(zfs_tools)?;
-    version_of(lock, "zfsutils-linux").map_or(Ok(()), |utils| zfs::check_userland(dkms, utils))
+    let utils = lock.packages.iter().find(|package| package.name == "zfsutils-linux");
+    utils.map_or(Ok(()), |utils| zfs::check_userland(dkms, &utils.version))
 }
 
 /// Version of the package that the ZFS modules are compiled from.
-pub(super) fn zfs_version(zfs_tools: &ToolsTree) -> anyhow::Result<&str> {
-    version_of(&zfs_tools.lock, "zfs-dkms").context("the tools tree `zfs` has no zfs-dkms")
+pub(super) fn zfs_version(zfs_tools: &LockedTools) -> anyhow::Result<&str> {
+    let dkms = zfs_tools.packages.iter().find(|package| package.locked.name == zfs::SOURCE_PACKAGE);
+    dkms.map(|package| package.locked.version.as_str()).context("the tools tree `zfs` has no zfs-dkms")
 }
 
-fn version_of<'a>(lock: &'a Lock, name: &str) -> Option<&'a str> {
-    lock.packages.iter().find(|package| package.name == name).map(|package| package.version.as_str())
+/// Version and ABI of the one kernel in the lock.
+fn locked_kernel(lock: &Lock) -> anyhow::Result<&str> {
+    let images = lock.packages.iter().filter_map(|package| package.name.strip_prefix(KERNEL_PACKAGE));
+    // `linux-image-amd64` is no kernel, but a name for the newest.
+    let kernels: Vec<_> = images.filter(|version| version.starts_with(|first: char| first.is_ascii_digit())).collect();
+    match kernels.as_slice() {
+        [kernel] => Ok(kernel),
+        _ => Err(not_one_kernel(kernels.len()).into()),
+    }
 }
 
-/// `spl.ko` and `zfs.ko` for the kernel. Everything that they are made from is in the tools tree.
-fn zfs_modules(session: &Session, kernel: &Kernel, tools: &ToolsTree) -> anyhow::Result<(Hash, Vec<PathBuf>)> {
+fn not_one_kernel(count: usize) -> Mistake {
+    Mistake::new(format!("the profile's packages hold {count} kernels, an image has one"))
+        .hint("include `linux-image-amd64` in `packages.include`")
+}
+
+/// `spl.ko` and `zfs.ko` for the kernel. Everything that they are made from is in the tools tree, which
+/// nobody needs once they are made.
+fn zfs_modules(session: &Session, kernel: &Kernel, tools: &LockedTools) -> anyhow::Result<(Hash, Vec<PathBuf>)> {
     let mut recipe = Recipe::new("zfs", ZFS_REVISION);
-    recipe.hash("tools", &tools.key).field("kernel", &kernel.version);
+    recipe.hash("tools", &tools.key()).field("kernel", &kernel.version);
     let folder = session.store.entry(Bucket::Zfs, &recipe, |into| {
+        let tools = tools.prepare(session)?;
+        let sources = zfs::ZfsSources::find(&tools.root)?;
+        sources.check_kernel(&kernel.version)?;
         let scratch = session.store.scratch("zfs")?;
         let build = zfs::ZfsBuild {
-            sources: &zfs::ZfsSources::find(&tools.root)?,
+            sources: &sources,
             kernel: &kernel.version,
             vermagic: &vermagic(&kernel.modules)?,
             epoch: u64::try_from(EPOCH)?,
@@ -161,18 +188,13 @@ fn vermagic(modules: &Path) -> anyhow::Result<String> {
     module.info.vermagic.clone().context("the module erofs has no vermagic")
 }
 
-/// Writes `into/root` (modules, ZFS, firmware) and `into/initrd` (the initrd's modules). Firmware that no package has
-/// is left to the lint of that name.
-fn write_modules(
-    profile: &Profile,
-    kernel: &Kernel,
-    packages: &[UnpackedPackage],
-    zfs_modules: &[PathBuf],
-    tools: &ToolsTree,
-    into: &Path,
-) -> anyhow::Result<()> {
+/// Writes `into/root` (modules, ZFS, firmware, and what else the packages of the hardware have) and
+/// `into/initrd` (the initrd's modules). Firmware that no package has is left to the lint of that name.
+fn write_layer(inputs: &Inputs<'_>, kernel: &Kernel, zfs_modules: &[PathBuf], into: &Path) -> anyhow::Result<()> {
+    let Inputs { profile, packages, tools, .. } = *inputs;
     let origin = format!("profile `{}`", profile.name);
     let (root, initrd) = (into.join("root"), into.join("initrd"));
+    compose_rest(profile, packages, &root)?;
     let allow = [profile.kernel.modules.clone(), profile.kernel.initrd_modules.clone()].concat();
     let selection = ModuleTree::open(&kernel.modules)?.select(&allow, &origin)?;
     let folder = selection.write(&root)?;
@@ -185,4 +207,13 @@ fn write_modules(
     let folders = packages.iter().filter_map(firmware_of);
     let firmware = FirmwareIndex::open(folders)?.plan(&selection.firmware(), &profile.kernel.firmware, &origin)?;
     firmware.write(&root)
+}
+
+/// Licences and the like: what the profile does not exclude of the packages of the hardware.
+fn compose_rest(profile: &Profile, packages: &[UnpackedPackage], root: &Path) -> anyhow::Result<()> {
+    let chosen_here = ["boot", "usr/lib/firmware", "usr/lib/modules"].map(|folder| format!("{folder}/**"));
+    let filter = PathFilter::new(&[&profile.exclude[..], &chosen_here].concat(), &profile.keep)?;
+    let hardware: Vec<_> = packages.iter().filter(|package| is_hardware(&package.name)).cloned().collect();
+    fs_err::create_dir_all(root)?;
+    tree::compose(&hardware, &filter, None, root)
 }

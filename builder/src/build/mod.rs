@@ -2,9 +2,9 @@
 //! the hash of what went in, so a stage whose inputs did not change is not run again.
 //!
 //! ```text
-//! lock ─ fetch ─ unpack ─┬─ compose ─ configure ─┬─ finish ─┬─ erofs ─ verity ─┐
-//!                        └─ modules, ZFS ────────┤          ├─ initrd ─────────┼─ UKI ─ image
-//!                     firstboot, overlays ───────┘          └─ lints ──────────┘
+//! lock ─ fetch ─┬─ unpack ─ compose ─ configure ──────────┬─ finish ─┬─ erofs ─ verity ─┐
+//!               └─ unpack kernel, firmware ─ modules, ZFS ┤          ├─ initrd ─────────┼─ UKI ─ image
+//!                                     firstboot, overlays ┘          └─ lints ──────────┘
 //!                                       beside the image: SBOM, file list
 //! ```
 
@@ -22,16 +22,20 @@ pub use appliance::ensure_target;
 pub use explain::Explanation;
 pub use origin::Origin;
 
+use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread::{self, ScopedJoinHandle};
 
 use crate::deb::Ownership;
 use crate::image::output::Manifest;
 use crate::image::version::Version;
+use crate::kernel::is_hardware;
 use crate::lint::Report;
 use crate::lock::Lock;
 use crate::profile::Profile;
-use crate::session::Session;
-use crate::tools::{Tools, ToolsTree};
+use crate::session::{FetchedPackage, Session};
+use crate::tools::{LockedTools, Tools, ToolsTree};
 use crate::tree::UnpackedPackage;
 use crate::{namespace, overlay};
 
@@ -120,7 +124,8 @@ struct RootStages {
     packages: Vec<UnpackedPackage>,
     plans: Plans,
     tools: ToolsTree,
-    zfs_tools: ToolsTree,
+    image_tools: LockedTools,
+    zfs_tools: LockedTools,
     kernel: kernel::KernelStage,
     program: appliance::Program,
     root: Layered,
@@ -133,27 +138,54 @@ impl RootStages {
     }
 
     fn run(session: &Session, profile: &Profile, version: Option<Version>) -> anyhow::Result<Self> {
-        let tools = Tools::load(&session.project, "image")?.prepare(session)?;
+        let image_tools = Tools::load(&session.project, "image")?.locked(session)?;
+        let tools = image_tools.prepare(session)?;
         let Sources { lock, packages, zfs_tools } = Sources::gather(session, profile)?;
         let version = version.map_or_else(|| default_version(&lock), Ok)?;
         let plans = Plans::read(session, profile, &version)?;
 
-        // The long ones side by side: compiling ZFS leaves a core to dpkg's scripts now and then.
-        let (configured, (kernel, program)) = rayon::join(
-            || root::configured(session, profile, &lock, &packages),
-            || (kernel::prepare(session, profile, &lock, &packages, &tools, &zfs_tools), appliance::program(session)),
-        );
-        let (configured, kernel, program) = (configured?, kernel?, program?);
-        let root = root::finished(session, &configured, &plans.root, &kernel, &program)?;
-        Ok(Self { version, lock, packages, plans, tools, zfs_tools, kernel, program, root })
+        let (hardware, system): (Vec<_>, Vec<_>) =
+            packages.into_iter().partition(|package| is_hardware(&package.locked.name));
+        let system = session.unpack(&system, Ownership::Keep)?;
+        // dpkg's scripts take one core for as long as everything up to the finished root takes otherwise, so all
+        // that they do not wait for is done beside them.
+        let (packages, kernel, program, root) = thread::scope(|threads| {
+            let program = threads.spawn(|| appliance::program(session));
+            let kernel = threads.spawn(|| {
+                let hardware = session.unpack(&hardware, Ownership::Keep)?;
+                let packages = in_order(&lock, [system.clone(), hardware].concat());
+                let inputs =
+                    kernel::Inputs { session, profile, packages: &packages, tools: &tools, zfs_tools: &zfs_tools };
+                kernel::prepare(&inputs).map(|kernel| (kernel, packages))
+            });
+            let composed = root::composed(session, profile, &system)?;
+            let configured = root::configured(session, profile, &composed)?;
+            let (program, (kernel, packages)) = (join(program)?, join(kernel)?);
+            let root = root::finished(session, &configured, &plans.root, &kernel, &program)?;
+            anyhow::Ok((packages, kernel, program, root))
+        })?;
+        Ok(Self { version, lock, packages, plans, tools, image_tools, zfs_tools, kernel, program, root })
     }
+}
+
+/// The result of a thread, or its panic.
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// The packages in the order of their lock.
+fn in_order(lock: &Lock, mut packages: Vec<UnpackedPackage>) -> Vec<UnpackedPackage> {
+    let places: HashMap<_, _> =
+        lock.packages.iter().enumerate().map(|(place, locked)| (locked.sha256, place)).collect();
+    packages.sort_by_key(|package| places.get(&package.sha256));
+    packages
 }
 
 /// The packages of an image, and the tools tree that compiles ZFS for their kernel.
 struct Sources {
     lock: Lock,
-    packages: Vec<UnpackedPackage>,
-    zfs_tools: ToolsTree,
+    packages: Vec<FetchedPackage>,
+    zfs_tools: LockedTools,
 }
 
 impl Sources {
@@ -176,12 +208,12 @@ impl Sources {
     }
 
     fn read(session: &Session, profile: &Profile, zfs: &Tools) -> anyhow::Result<Self> {
-        let (lock, packages) = session.unpacked(&profile.lockable(&session.project), Ownership::Keep)?;
-        Ok(Self { lock, packages, zfs_tools: zfs.prepare(session)? })
+        let (lock, packages) = session.locked_packages(&profile.lockable(&session.project))?;
+        Ok(Self { lock, packages, zfs_tools: zfs.locked(session)? })
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        kernel::check_zfs_tools(&self.packages, &self.lock, &self.zfs_tools)
+        kernel::check_zfs_tools(&self.lock, &self.zfs_tools)
     }
 }
 

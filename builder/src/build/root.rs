@@ -1,13 +1,12 @@
 //! The root tree: composed, configured, finished with overlays.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use super::appliance::Program;
 use super::kernel::KernelStage;
 use super::{EPOCH, Layered};
-use crate::lock::Lock;
 use crate::namespace::{OverlayMount, RootTree, Sandbox};
 use crate::overlay;
 use crate::path_glob;
@@ -18,52 +17,54 @@ use crate::store::Bucket;
 use crate::tree::{self, PathFilter, UnpackedPackage};
 
 /// Raise one of these when its stage gives another result from the same inputs.
-const COMPOSE_REVISION: u32 = 2;
-const CONFIGURE_REVISION: u32 = 1;
+const COMPOSE_REVISION: u32 = 3;
+const CONFIGURE_REVISION: u32 = 2;
 const OVERLAY_REVISION: u32 = 1;
 const FINISH_REVISION: u32 = 1;
 
-/// The packages, joined and configured by dpkg, without what the profile removes.
-pub(super) fn configured(
-    session: &Session,
-    profile: &Profile,
-    lock: &Lock,
-    packages: &[UnpackedPackage],
-) -> anyhow::Result<Layered> {
-    let store = &session.store;
+/// The packages, joined, without what the profile excludes. Those of the hardware have no part in it: no
+/// script of another package looks at them, so nobody has to wait until they are unpacked.
+pub(super) fn composed(session: &Session, profile: &Profile, packages: &[UnpackedPackage]) -> anyhow::Result<Layered> {
     let provided: Vec<_> = profile.packages.provided.iter().cloned().collect();
     let mut compose = Recipe::new("compose", COMPOSE_REVISION);
-    for package in &lock.packages {
+    for package in packages {
         compose.hash(&package.name, &package.sha256);
     }
     for (name, list) in [("exclude", &profile.exclude), ("keep", &profile.keep), ("provided", &provided)] {
         compose.field(name, list.join("\n"));
     }
-    let tree = store.entry(Bucket::Trees, &compose, |into| {
+    let tree = session.store.entry(Bucket::Trees, &compose, |into| {
         let filter = PathFilter::new(&profile.exclude, &profile.keep)?;
         session.progress.step("Composing", || tree::compose(packages, &filter, Some(&provided), into))
     })?;
+    Ok(Layered { folders: vec![tree], written: Vec::new(), key: compose.key() })
+}
 
+/// The composed packages, configured by dpkg, without what the profile removes.
+pub(super) fn configured(session: &Session, profile: &Profile, composed: &Layered) -> anyhow::Result<Layered> {
+    let store = &session.store;
     let mut configure = Recipe::new("configure", CONFIGURE_REVISION);
-    configure.hash("tree", &compose.key()).field("remove", profile.remove.join("\n"));
+    configure.hash("tree", &composed.key).field("remove", profile.remove.join("\n"));
     configure.field("drop-setuid", profile.drop_setuid.join("\n"));
     let configured = store.entry(Bucket::Configured, &configure, |into| {
         let scratch = store.scratch("configure")?;
         let upper = into.join("upper");
-        session.progress.step("Configuring", || tree::configure(&tree, EPOCH, scratch.path(), &upper))?;
-        finish_packages(&tree, &upper, profile, scratch.path())
+        let configure = || tree::configure(&composed.folders, EPOCH, scratch.path(), &upper);
+        session.progress.step("Configuring", configure)?;
+        finish_packages(&composed.folders, &upper, profile, scratch.path())
     })?;
     let upper = configured.join("upper");
-    Ok(Layered { folders: vec![upper.clone(), tree], written: vec![upper], key: configure.key() })
+    let folders = [upper.clone()].into_iter().chain(composed.folders.iter().cloned());
+    Ok(Layered { folders: folders.collect(), written: vec![upper], key: configure.key() })
 }
 
 /// Takes from the configured packages what the profile does not want; the changes are recorded in `upper`.
-fn finish_packages(tree: &Path, upper: &Path, profile: &Profile, scratch: &Path) -> anyhow::Result<()> {
+fn finish_packages(lowers: &[PathBuf], upper: &Path, profile: &Profile, scratch: &Path) -> anyhow::Result<()> {
     let merged = scratch.join("merged");
     fs_err::create_dir(&merged)?;
     let work = scratch.join("remove");
     fs_err::create_dir(&work)?;
-    let mount = OverlayMount::new(&[tree.to_owned()], Some((upper, &work)), &merged)?;
+    let mount = OverlayMount::new(lowers, Some((upper, &work)), &merged)?;
     remove(mount.path(), &profile.remove)?;
     drop_setuid(mount.path(), &profile.drop_setuid)
 }
@@ -130,7 +131,7 @@ pub(super) fn finished(
 }
 
 /// Enables and disables units as the presets of the overlays say, whatever Debian's scripts did.
-fn apply_presets(lowers: &[std::path::PathBuf], into: &Path, scratch: &Path) -> anyhow::Result<()> {
+fn apply_presets(lowers: &[PathBuf], into: &Path, scratch: &Path) -> anyhow::Result<()> {
     let root = RootTree { lowers: lowers.to_vec(), upper: Some((into.to_owned(), scratch.join("work"))) };
     let sandbox = Sandbox::new(root).env("SYSTEMD_OFFLINE", "1").env("SOURCE_DATE_EPOCH", EPOCH.to_string());
     sandbox.command("/usr/bin/systemctl").args(["--root=/", "preset-all"]).run().context("applying the presets")?;

@@ -18,7 +18,8 @@ pub(super) fn run(common: &Common, args: &WhyArgs) -> anyhow::Result<ExitCode> {
     if args.what.starts_with('/') {
         print!("{}", Origin::find(&session, &profile, Path::new(&args.what))?);
     } else {
-        let (lock, unpacked) = session.unpacked(&profile.lockable(&session.project), Ownership::Keep)?;
+        let (lock, packages) = session.locked_packages(&profile.lockable(&session.project))?;
+        let unpacked = session.unpack(&packages, Ownership::Keep)?;
         print!("{}", why::package(&profile.name, &profile.packages, &lock.packages, &unpacked, &args.what)?);
     }
     Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@
 //! *folder*. A symlink is therefore never followed, whatever it points to.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs as unix;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ pub struct Extraction<'a> {
     created: BTreeMap<PathBuf, FileEntry>,
     /// Folders get their owner, mode and time last: a read-only one must be filled first.
     folders: BTreeMap<PathBuf, Attributes>,
+    buffer: Vec<u8>,
 }
 
 /// Owner, mode and time of an entry.
@@ -41,13 +42,17 @@ struct Attributes {
     mtime: u64,
 }
 
+/// Bytes that are written at once.
+const BUFFER: usize = 128 * 1024;
+
 /// Folders that no archive mentions, such as `usr` after a path was moved there.
 const IMPLIED_FOLDER: Attributes = Attributes { uid: 0, gid: 0, mode: 0o755, mtime: 0 };
 
 impl<'a> Extraction<'a> {
     /// Into the existing, empty folder `root`.
     pub fn new(root: &'a Path, ownership: Ownership, merge_usr: bool) -> Self {
-        Self { root, ownership, merge_usr, created: BTreeMap::new(), folders: BTreeMap::new() }
+        let (created, folders) = (BTreeMap::new(), BTreeMap::new());
+        Self { root, ownership, merge_usr, created, folders, buffer: vec![0; BUFFER] }
     }
 
     /// Writes everything; the stream is read to its end, so that its checksums are checked too.
@@ -140,9 +145,14 @@ impl<'a> Extraction<'a> {
         self.remember(path.to_owned(), Kind::Folder)
     }
 
-    fn file<R: Read>(&self, at: &Path, entry: &mut tar::Entry<'_, R>, attributes: Attributes) -> anyhow::Result<u64> {
+    fn file<R: Read>(
+        &mut self,
+        at: &Path,
+        entry: &mut tar::Entry<'_, R>,
+        attributes: Attributes,
+    ) -> anyhow::Result<u64> {
         let mut file = fs::File::create_new(at)?;
-        let size = io::copy(entry, &mut file)?;
+        let size = self.copy(entry, &mut file)?;
         ensure!(size == entry.size(), "the archive ends after {size} of {} bytes", entry.size());
         let file = file.file();
         if self.ownership == Ownership::Keep {
@@ -153,6 +163,22 @@ impl<'a> Extraction<'a> {
         file.set_permissions(std::fs::Permissions::from_mode(attributes.mode))?;
         file.set_modified(attributes.modified())?;
         Ok(size)
+    }
+
+    /// [`io::copy`] with a buffer that makes one call of most files, and few of large ones.
+    fn copy(&mut self, from: &mut impl Read, to: &mut impl Write) -> io::Result<u64> {
+        let mut size = 0;
+        loop {
+            match from.read(&mut self.buffer) {
+                Ok(0) => return Ok(size),
+                Ok(count) => {
+                    to.write_all(&self.buffer[..count])?;
+                    size += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn symlink<R: Read>(&self, at: &Path, entry: &tar::Entry<'_, R>, attributes: Attributes) -> anyhow::Result<Kind> {

@@ -20,10 +20,11 @@ mod extract;
 mod place;
 
 use std::io::{BufReader, Read};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context as _, bail, ensure};
 use fs_err as fs;
@@ -213,7 +214,7 @@ pub fn unpack_all(
     let order = largest_first(debs);
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(debs.len()));
-    let work = |_: rayon::BroadcastContext<'_>| -> anyhow::Result<()> {
+    let work = || -> anyhow::Result<()> {
         while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let deb = &debs[index];
             // A failure ends the others too, after the package they are at.
@@ -225,15 +226,20 @@ pub fn unpack_all(
         }
         Ok(())
     };
-    let results = rayon::broadcast(work);
+    // Threads of their own: rayon's may be busy with the stages beside this one.
+    let workers = thread::available_parallelism()?.get().min(debs.len());
+    let result = thread::scope(|threads| {
+        let workers: Vec<_> = (0..workers).map(|_| threads.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
     bar.finish_and_clear();
-    results.into_iter().collect::<anyhow::Result<()>>()?;
+    result?;
     let mut entries = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     entries.sort_by_key(|(index, _)| *index);
     Ok(entries.into_iter().map(|(_, entry)| entry).collect())
 }
 
-/// Decompression dominates and cannot be split within a package: the largest must not start last.
+/// Decompression dominates, and one package is one thread's work: the largest must not start last.
 fn largest_first(debs: &[Deb]) -> Vec<usize> {
     let size = |index: &usize| fs::metadata(&debs[*index].file).map_or(0, |metadata| metadata.len());
     let mut order: Vec<usize> = (0..debs.len()).collect();

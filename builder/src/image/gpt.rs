@@ -106,13 +106,7 @@ impl Layout {
             esp: place(ESP_TYPE, id("esp"), "esp", 0, ESP_SIZE),
             seed: place(BASIC_DATA_TYPE, id("seed"), SEED_LABEL, 0, SEED_SIZE),
             verity: place(VERITY_TYPE, root_hash.verity_partition_uuid(), &label, READ_ONLY, VERITY_SIZE),
-            root: place(
-                ROOT_TYPE,
-                root_hash.root_partition_uuid(),
-                &label,
-                READ_ONLY,
-                root_size.next_multiple_of(MIB),
-            ),
+            root: place(ROOT_TYPE, root_hash.root_partition_uuid(), &label, READ_ONLY, root_size.next_multiple_of(MIB)),
         }
     }
 

@@ -16,3 +16,11 @@ pub mod firmware;
 pub mod modinfo;
 pub mod modules;
 pub mod zfs;
+
+/// Whether a package is a kernel or firmware, as its name says.
+///
+/// An image gets of such a package what [`modules`] and [`firmware`] choose. No other package looks at it,
+/// and its scripts (depmod, links in /boot, a call for an initrd) do what larder does itself.
+pub fn is_hardware(package: &str) -> bool {
+    ["linux-image-", "firmware-"].iter().any(|prefix| package.starts_with(prefix))
+}

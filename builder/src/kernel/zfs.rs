@@ -48,6 +48,9 @@ impl BuildSandbox for Sandbox {
     }
 }
 
+/// The package that the modules are compiled from.
+pub const SOURCE_PACKAGE: &str = "zfs-dkms";
+
 /// Major and minor number of a kernel; ZFS states its range in those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelSeries(u32, u32);
@@ -151,16 +154,16 @@ pub fn check_userland(zfs_dkms: &str, zfsutils: &str) -> Result<()> {
     Err(Mistake::new(what).hint("run `larder lock` to bring both to the same version").into())
 }
 
-/// Refuses a tools tree whose kernel headers are for another kernel than the image's.
-pub fn check_headers(tools: &Path, kernel: &str) -> Result<()> {
-    if tools.join("usr/lib/modules").join(kernel).join("build").is_symlink() {
+/// Refuses a tools tree, given by the names of its packages, whose kernel headers are for another kernel
+/// than the image's.
+pub fn check_headers<'a>(tools: impl Iterator<Item = &'a str>, kernel: &str) -> Result<()> {
+    let headers = tools.filter_map(|package| package.strip_prefix("linux-headers-"));
+    // `linux-headers-amd64` names the newest, `linux-headers-6.12.107+deb13-common` is for no kernel alone.
+    let headers = headers.filter(|name| name.starts_with(|first: char| first.is_ascii_digit()));
+    let found: Vec<&str> = headers.filter(|name| !name.ends_with("-common")).collect();
+    if found.contains(&kernel) {
         return Ok(());
     }
-    let mut found = Vec::new();
-    for entry in fs_err::read_dir(tools.join("usr/lib/modules"))? {
-        found.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    found.sort();
     let what = format!("the image's kernel is {kernel}, but the tools tree `zfs` has headers for {}", found.join(", "));
     Err(Mistake::new(what).hint("run `larder lock` to bring kernel and headers to the same version").into())
 }

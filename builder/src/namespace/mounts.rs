@@ -42,7 +42,9 @@ pub(super) fn mount_overlay(lowers: &[PathBuf], upper: Option<(&Path, &Path)>, t
     // userxattr: a user namespace may not write trusted.* (overlayfs.rst, "user xattr").
     let mut options = format!("userxattr,lowerdir={}", lower.join(":"));
     if let Some((upper, work)) = upper {
-        options.push_str(&format!(",upperdir={},workdir={}", option_path(upper)?, option_path(work)?));
+        // volatile: fsync(2) does nothing. Whatever an overlay of larder's is for is thrown away when it fails, and synced
+        // as a whole when it is kept; dpkg alone would wait for the disk a thousand times.
+        options.push_str(&format!(",volatile,upperdir={},workdir={}", option_path(upper)?, option_path(work)?));
     }
     nix::mount::mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .with_context(|| format!("mounting an overlay at {} ({options})", target.display()))

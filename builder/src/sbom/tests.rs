@@ -23,7 +23,9 @@ fn package(store: &Path, name: &str, control: &str, copyright: Option<&str>) -> 
         size: 1,
         source: format!("debian:pool/main/{name}_1.0-1_amd64.deb"),
     };
-    (locked, UnpackedPackage { name: name.to_owned(), architecture: "amd64".to_owned(), folder })
+    let unpacked =
+        UnpackedPackage { name: name.to_owned(), architecture: "amd64".to_owned(), sha256: locked.sha256, folder };
+    (locked, unpacked)
 }
 
 fn archive() -> Archive {

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use super::database::{self, Control};
 use super::filter::PathFilter;
+use crate::hash::Hash;
 use crate::report::Mistake;
 
 /// A package whose `data/` and `control/` lie unpacked in the store.
@@ -17,6 +18,8 @@ pub struct UnpackedPackage {
     pub name: String,
     /// Debian architecture.
     pub architecture: String,
+    /// Digest of the .deb.
+    pub sha256: Hash,
     /// The store's folder.
     pub folder: PathBuf,
 }
@@ -150,7 +153,7 @@ mod tests {
             fs_err::create_dir_all(path.parent().unwrap()).unwrap();
             fs_err::write(path, text).unwrap();
         }
-        UnpackedPackage { name: name.to_owned(), architecture: "amd64".to_owned(), folder }
+        UnpackedPackage { name: name.to_owned(), architecture: "amd64".to_owned(), sha256: Hash::of(name), folder }
     }
 
     #[test]

@@ -56,8 +56,7 @@ pub(super) fn write(
         for entry in fs_err::read_dir(package.folder.join("control"))? {
             let entry = entry?;
             let kind = entry.file_name();
-            let wanted = kind != "control" && !(is_kernel(package) && is_script(&kind));
-            if wanted && entry.file_type()?.is_file() {
+            if kind != "control" && entry.file_type()?.is_file() {
                 fs_err::copy(entry.path(), info.join(format!("{name}.{}", kind.to_string_lossy())))?;
             }
         }
@@ -72,16 +71,6 @@ pub(super) fn write(
     }
     fs_err::write(folder.join("status"), status)?;
     Ok(())
-}
-
-/// A kernel's scripts run depmod, link /vmlinuz and call for an initrd. Modules are larder's own stage,
-/// the kernel goes into the UKI, and the root has no /boot.
-fn is_kernel(package: &UnpackedPackage) -> bool {
-    package.name.starts_with("linux-image-")
-}
-
-fn is_script(kind: &std::ffi::OsStr) -> bool {
-    ["preinst", "postinst", "prerm", "postrm"].iter().any(|script| kind == *script)
 }
 
 /// The control paragraph with its state, which dpkg wants right after the name.

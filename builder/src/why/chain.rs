@@ -227,7 +227,12 @@ mod tests {
             let folder = store.path().join(package);
             fs_err::create_dir_all(folder.join("control"))?;
             fs_err::write(folder.join("control/control"), format!("Package: {package}\nVersion: 1\n{fields}"))?;
-            unpacked.push(UnpackedPackage { name: (*package).to_owned(), architecture: "amd64".to_owned(), folder });
+            unpacked.push(UnpackedPackage {
+                name: (*package).to_owned(),
+                architecture: "amd64".to_owned(),
+                sha256: Hash::of(package),
+                folder,
+            });
             locked.push(LockedPackage {
                 name: (*package).to_owned(),
                 version: "1".to_owned(),
