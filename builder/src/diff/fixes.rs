@@ -155,8 +155,7 @@ fn upgrades(
     changed: &[usize],
     unpacked: &Unpacked,
 ) -> BTreeMap<String, Upgrade> {
-    let before = sources_before(session, old);
-    let binaries = by_label(&old.packages);
+    let before = Before::new(session, old);
     let labels: BTreeMap<_, _> =
         by_label(&new.packages).into_iter().map(|(label, package)| (package.sha256, label)).collect();
     let mut upgrades: BTreeMap<String, Upgrade> = BTreeMap::new();
@@ -164,35 +163,55 @@ fn upgrades(
         let package = &new.packages[place];
         let control = || Control::read(unpacked.folders.get(&place)?).ok().map(|control| control.source);
         let source = new.source(place).cloned().or_else(control).unwrap_or_else(|| guess(package));
-        // A package may have come from a source of another name.
-        let same_package = || {
-            let label = labels.get(&package.sha256)?;
-            binaries.get(label).map(|before| guess(before).version)
-        };
-        let Some(old) = before.get(&source.name).cloned().or_else(same_package) else { continue };
-        if old != source.version {
-            let new = source.version;
-            upgrades.entry(source.name).or_insert(Upgrade { old, new, packages: Vec::new() }).packages.push(place);
+        let label = labels.get(&package.sha256).map_or("", String::as_str);
+        let Some(old) = before.version(label, &source).filter(|old| *old != source.version) else { continue };
+        let Source { name, version: new } = source;
+        let upgrade =
+            upgrades.entry(name).or_insert_with(|| Upgrade { old: old.to_owned(), new, packages: Vec::new() });
+        // Of a source that was there in two versions, the older one tells all that is new.
+        if parsed(old) < parsed(&upgrade.old) {
+            old.clone_into(&mut upgrade.old);
         }
+        upgrade.packages.push(place);
     }
     upgrades
 }
 
-/// The newest version of each source that is known of the old packages.
-fn sources_before(session: &Session, old: &Side) -> BTreeMap<String, String> {
-    let mut sources: BTreeMap<String, String> = BTreeMap::new();
-    for (place, package) in old.packages.iter().enumerate() {
-        let control = || {
-            let folder = deb::unpacked(&session.store, &package.sha256)?;
-            Control::read(&folder).ok().map(|control| control.source)
-        };
-        let Some(Source { name, version }) = old.source(place).cloned().or_else(control) else { continue };
-        let newer = sources.get(&name).is_none_or(|known| parsed(known) < parsed(&version));
-        if newer {
-            sources.insert(name, version);
+/// The sources of the old packages.
+struct Before {
+    by_label: BTreeMap<String, Source>,
+    /// The newest version of each source.
+    by_name: BTreeMap<String, String>,
+}
+
+impl Before {
+    fn new(session: &Session, old: &Side) -> Self {
+        let places: BTreeMap<_, _> =
+            old.packages.iter().enumerate().map(|(place, package)| (package.sha256, place)).collect();
+        let (mut by_source, mut by_name) = (BTreeMap::new(), BTreeMap::<String, String>::new());
+        for (label, package) in by_label(&old.packages) {
+            let told = places.get(&package.sha256).and_then(|&place| old.source(place)).cloned();
+            let control = || {
+                let folder = deb::unpacked(&session.store, &package.sha256)?;
+                Control::read(&folder).ok().map(|control| control.source)
+            };
+            let known = told.or_else(control);
+            if let Some(Source { name, version }) = &known
+                && by_name.get(name).is_none_or(|other| parsed(other) < parsed(version))
+            {
+                by_name.insert(name.clone(), version.clone());
+            }
+            by_source.insert(label, known.unwrap_or_else(|| guess(package)));
         }
+        Self { by_label: by_source, by_name }
     }
-    sources
+
+    /// The version of a source that the package of this label was built from; where there was none, as a kernel's
+    /// package has another name for each version, the one that others were built from.
+    fn version(&self, label: &str, source: &Source) -> Option<&str> {
+        let same_package = self.by_label.get(label).map(|source| &source.version);
+        same_package.or_else(|| self.by_name.get(&source.name)).map(String::as_str)
+    }
 }
 
 fn parsed(version: &str) -> Option<Version> {

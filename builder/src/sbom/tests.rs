@@ -129,10 +129,10 @@ fn an_image_is_described_with_all_of_its_parts() {
     larder-test: NOASSERTION
     overlays/base: NOASSERTION
     rust: MIT OR Apache-2.0
-    libc: NOASSERTION
+    libc: LicenseRef-copyright-of-libc-79ebe605c21e
     none: NOASSERTION
-    shells: NOASSERTION
-    zfs-linux: NOASSERTION
+    shells: GPL-2.0-or-later OR LicenseRef-Kitchen-7be0c8d9c6b4
+    zfs-linux: GPL-2.0-or-later OR LicenseRef-Kitchen-7be0c8d9c6b4
     zfs-modules: GPL-2.0-or-later OR LicenseRef-Kitchen-7be0c8d9c6b4
     ");
     insta::assert_snapshot!(summary, @"SBOM: 3 packages and 2 crates; licences of 1 packages machine-readable, 1 as text, 1 unknown; 2 not on SPDX's list");

@@ -168,18 +168,23 @@ fn identifier(leaf: &LicenseExpr) -> Option<LicenseExpr> {
     }
 }
 
-/// A choice in one order, so that the same choice is the same text: `(C OR B) OR A` is `A OR B OR C`. An alias may
+/// Choices in one order, so that the same choice is the same text: `(C OR B) OR A` is `A OR B OR C`. An alias may
 /// have brought in the brackets.
 fn in_order(expression: LicenseExpr) -> LicenseExpr {
-    let LicenseExpr::Or(parts) = expression else { return expression };
-    let parts = parts.into_iter().flat_map(|part| match part {
-        LicenseExpr::Or(inner) => inner,
-        other => vec![other],
-    });
-    let mut parts: Vec<_> = parts.collect();
-    parts.sort_by_cached_key(LicenseExpr::to_spdx_string);
-    parts.dedup();
-    LicenseExpr::Or(parts)
+    match expression {
+        LicenseExpr::And(parts) => LicenseExpr::And(parts.into_iter().map(in_order).collect()),
+        LicenseExpr::Or(parts) => {
+            let parts = parts.into_iter().flat_map(|part| match part {
+                LicenseExpr::Or(inner) => inner,
+                other => vec![other],
+            });
+            let mut parts: Vec<_> = parts.map(in_order).collect();
+            parts.sort_by_cached_key(LicenseExpr::to_spdx_string);
+            parts.dedup();
+            LicenseExpr::Or(parts)
+        }
+        leaf => leaf,
+    }
 }
 
 /// The expression as part of a conjunction.
