@@ -108,7 +108,6 @@ fn recipe(manifest: &Manifest, stages: &Stages) -> anyhow::Result<Recipe> {
 /// compress it, which is everyone's; and the disk. So they are done side by side, and whoever has written a
 /// file waits for the disk by itself.
 fn write(session: &Session, stages: &Stages, staging: &Staging<'_>) -> anyhow::Result<Vec<OutputFile>> {
-    assemble(session, stages, &staging.path(Artifact::Image))?;
     let parts = &stages.parts;
     let copies = [
         (Artifact::Uki, &parts.uki),
@@ -117,11 +116,12 @@ fn write(session: &Session, stages: &Stages, staging: &Staging<'_>) -> anyhow::R
         (Artifact::Sbom, &parts.sbom.document),
         (Artifact::FileList, &parts.files),
     ];
-    session.progress.step("Publishing", || {
-        thread::scope(|threads| {
+    thread::scope(|threads| {
+        let copied = threads.spawn(|| copies.map(|(artifact, source)| copy(staging, artifact, source)));
+        assemble(session, stages, &staging.path(Artifact::Image))?;
+        session.progress.step("Publishing", || {
             let synced = threads.spawn(|| staging.sync(Artifact::Image));
             let hashed = threads.spawn(|| staging.describe(Artifact::Image));
-            let copied = threads.spawn(|| copies.map(|(artifact, source)| copy(staging, artifact, source)));
             let compressed = compress(session, staging)?;
             join(synced)?;
             let mut files = vec![join(hashed)?, compressed];

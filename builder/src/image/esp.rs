@@ -13,7 +13,7 @@
 mod dots;
 
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -62,38 +62,47 @@ pub fn largest_uki(boot_loader: u64) -> u64 {
 
 /// Formats and fills the ESP in `image`, which must read as zeros there.
 pub fn write_esp(image: &File, partition: &Partition, files: &BootFiles<'_>) -> Result<()> {
+    let mut window = Window::new(image, partition.start, partition.size);
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).bytes_per_cluster(ESP_CLUSTER);
-    let volume = Volume::format(image, partition, *b"ESP        ", options).context("formatting the ESP")?;
+    let volume = Volume::format(&mut window, partition, *b"ESP        ", options).context("formatting the ESP")?;
     let uki = format!("EFI/Linux/{}", files.version.uki_name(TRIES));
     volume.add_file("EFI/BOOT/BOOTX64.EFI", files.boot_loader)?;
     volume.add_file("EFI/systemd/systemd-bootx64.efi", files.boot_loader)?;
     volume.add("loader/loader.conf", &mut files.loader_conf.as_bytes())?;
     volume.add_file(&uki, files.uki)?;
     volume.finish()?;
-    dots::drop_long_names_of_dots(Window::new(image, partition.start, partition.size))
-        .context("mending the ESP's directories")
+    dots::drop_long_names_of_dots(&mut window).context("mending the ESP's directories")?;
+    window.flush().context("writing the ESP")
 }
 
 /// Formats the seed partition in `image` and explains in it what it is for.
 pub fn write_seed(image: &File, partition: &Partition) -> Result<()> {
+    let mut window = Window::new(image, partition.start, partition.size);
     let label = format!("{:11}", gpt::SEED_LABEL).into_bytes();
     let label = label.try_into().map_err(|_| anyhow!("the seed's label is longer than 11 bytes"))?;
-    let volume =
-        Volume::format(image, partition, label, FormatVolumeOptions::new()).context("formatting the seed partition")?;
+    let volume = Volume::format(&mut window, partition, label, FormatVolumeOptions::new())
+        .context("formatting the seed partition")?;
     volume.add("README.txt", &mut README.as_bytes())?;
-    volume.finish()
+    volume.finish()?;
+    window.flush().context("writing the seed partition")
 }
 
-/// A freshly formatted FAT volume that is being filled.
-struct Volume<'a>(FileSystem<Window<'a>>);
+/// A freshly formatted FAT volume that is being filled. The window is flushed by the one who made it:
+/// `fatfs` writes behind its own last flush.
+struct Volume<'a, 'f>(FileSystem<&'a mut Window<'f>>);
 
-impl<'a> Volume<'a> {
-    fn format(image: &'a File, partition: &Partition, label: [u8; 11], options: FormatVolumeOptions) -> Result<Self> {
-        let window = || Window::new(image, partition.start, partition.size);
+impl<'a, 'f> Volume<'a, 'f> {
+    fn format(
+        window: &'a mut Window<'f>,
+        partition: &Partition,
+        label: [u8; 11],
+        options: FormatVolumeOptions,
+    ) -> Result<Self> {
         let [a, b, c, d, ..] = *partition.id.as_bytes();
         let options = options.volume_label(label).volume_id(u32::from_be_bytes([a, b, c, d]));
-        fatfs::format_volume(window(), options)?;
-        Ok(Self(FileSystem::new(window(), FsOptions::new().time_provider(&THE_BEGINNING))?))
+        fatfs::format_volume(&mut *window, options)?;
+        window.rewind()?;
+        Ok(Self(FileSystem::new(window, FsOptions::new().time_provider(&THE_BEGINNING))?))
     }
 
     fn add_file(&self, path: &str, source: &Path) -> Result<()> {

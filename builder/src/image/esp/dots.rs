@@ -16,7 +16,7 @@ const LONG_NAME: u8 = 0x0f;
 
 /// Goes through all directories of a FAT32 volume that has just been written, each of them no
 /// longer than one cluster.
-pub fn drop_long_names_of_dots(mut volume: Window<'_>) -> io::Result<()> {
+pub fn drop_long_names_of_dots(volume: &mut Window<'_>) -> io::Result<()> {
     let mut boot = [0; 512];
     volume.seek(SeekFrom::Start(0))?;
     volume.read_exact(&mut boot)?;
@@ -27,7 +27,7 @@ pub fn drop_long_names_of_dots(mut volume: Window<'_>) -> io::Result<()> {
     let geometry = Geometry { data: sectors_before_data * 512, cluster: usize::from(boot[13]) * 512, root };
     let mut pending = vec![root];
     while let Some(directory) = pending.pop() {
-        mend(&mut volume, geometry.offset(directory), &geometry, &mut pending)?;
+        mend(volume, geometry.offset(directory), &geometry, &mut pending)?;
     }
     Ok(())
 }
