@@ -43,6 +43,8 @@ fn its_size_is_printed_by_kind() {
     unpacked-v1         1 entries BYTES
     trees-v1            1 entries BYTES
     blobs               2 entries BYTES
+    indices-v1          1 entries BYTES
+    releases-v1         1 entries BYTES
     partial             0 entries BYTES
     ");
 }

@@ -71,7 +71,8 @@ fn a_package_that_does_not_fit_unpacked_is_blamed_on_the_disk() {
     let args = ["tools", "run", "kit", "--", "probe", "exit", "0"];
     insta::assert_snapshot!(refuses_with_disk(&bench, "4m", &args), @r"
     profiles/tools/kit.lock does not exist: resolving anew
-    error: unpacking probe 1
+    error: composing the tools tree `kit`
+      caused by: unpacking probe 1
       caused by: unpacking CACHE/v1/blobs/XX/SHA256
       caused by: in data.tar.xz
       caused by: unpacking `./usr/bin/zeros`

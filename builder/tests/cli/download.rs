@@ -212,7 +212,8 @@ fn a_file_that_is_no_package_is_refused() {
     bench.mirror.publish(&[Package::new("probe", "1").raw(b"!<arch>\nnot a package")]);
     insta::assert_snapshot!(bench.refuses(&run(&[])), @r"
     profiles/tools/kit.lock does not exist: resolving anew
-    error: unpacking probe 1
+    error: composing the tools tree `kit`
+      caused by: unpacking probe 1
       caused by: CACHE/v1/blobs/XX/SHA256: not a usable Debian package
       caused by: damaged at byte 8: the file ends within a member's header, or has something after its end
 
