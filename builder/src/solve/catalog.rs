@@ -37,7 +37,9 @@ pub(super) struct Provided<'u> {
 pub(super) struct Catalog<'u> {
     universe: &'u Universe,
     pub(super) native: &'u str,
-    /// All versions of a name on all architectures, the most preferred first.
+    /// The machine's own architecture first.
+    architectures: &'u [String],
+    /// All versions of a name: the machine's own architecture before others, then the most preferred first.
     by_name: HashMap<&'u str, Vec<PackageId>>,
     pub(super) provided: HashMap<&'u str, Vec<Provided<'u>>>,
     /// Versions are parsed when first compared.
@@ -63,6 +65,7 @@ impl<'u> Catalog<'u> {
         let mut catalog = Self {
             universe,
             native,
+            architectures: &request.architectures,
             by_name: HashMap::with_capacity(universe.len()),
             provided: HashMap::new(),
             versions: universe.ids().map(|_| OnceCell::new()).collect(),
@@ -89,13 +92,22 @@ impl<'u> Catalog<'u> {
         let mut by_name = std::mem::take(&mut self.by_name);
         for ids in by_name.values_mut().filter(|ids| ids.len() > 1) {
             ids.sort_by(|a, b| {
-                self.preference(*b).cmp(&self.preference(*a)).then_with(|| self.tie_break(*a).cmp(&self.tie_break(*b)))
+                let by_architecture = self.rank(*a).cmp(&self.rank(*b));
+                by_architecture
+                    .then_with(|| self.preference(*b).cmp(&self.preference(*a)))
+                    .then_with(|| self.tie_break(*a).cmp(&self.tie_break(*b)))
             });
             ids.dedup_by(|later, earlier| {
                 self.slot(*later) == self.slot(*earlier) && self.version(*later) == self.version(*earlier)
             });
         }
         self.by_name = by_name;
+    }
+
+    /// Place of the package's architecture among the request's.
+    fn rank(&self, id: PackageId) -> usize {
+        let architecture = self.slot(id).architecture;
+        self.architectures.iter().position(|other| other == architecture).unwrap_or(usize::MAX)
     }
 
     /// Higher wins; a pinned suite beats all others.
@@ -109,13 +121,7 @@ impl<'u> Catalog<'u> {
     fn tie_break(&self, id: PackageId) -> impl Ord + use<'u> {
         let package = self.package(id);
         let suite = package.suite();
-        (
-            package.architecture() != self.native,
-            package.architecture(),
-            suite.archive.as_str(),
-            suite.name.as_str(),
-            package.sha256(),
-        )
+        (suite.archive.as_str(), suite.name.as_str(), package.sha256())
     }
 
     fn check_pins(&self, request: &PackageRequest) -> Result<()> {
@@ -155,12 +161,13 @@ impl<'u> Catalog<'u> {
         Ok(())
     }
 
-    /// apt's order of providers: essential, native, by priority; it ends by the order in which apt
-    /// met the packages, for which we put the name.
+    /// apt's order of providers: essential, by architecture, by priority. apt ends by the order in which
+    /// names come up in the indices, the last one first. Any upload may change that: we put the suite's
+    /// priority and the name.
     fn provider_order(&self, id: PackageId) -> impl Ord + use<'u> {
         let package = self.package(id);
-        let slot = self.slot(id);
-        (!package.essential(), slot.architecture != self.native, package.priority(), package.name(), slot.architecture)
+        let suite = std::cmp::Reverse(package.suite().priority);
+        (!package.essential(), self.rank(id), package.priority(), suite, package.name())
     }
 
     pub(super) fn package(&self, id: PackageId) -> PackageView<'u> {
@@ -245,9 +252,13 @@ impl<'u> Catalog<'u> {
         Ok(roots)
     }
 
-    /// A name of the request: a real package, or a virtual one with a single provider.
+    /// A name of the request: a real package, or a virtual one with a single provider. Without an
+    /// architecture it is the first of the request's that has the package.
     fn requested(&self, wanted: &str) -> Result<Vec<PackageId>> {
-        let (name, architecture) = wanted.split_once(':').unwrap_or((wanted, self.native));
+        let (name, architecture) = match wanted.split_once(':') {
+            Some(both) => both,
+            None => (wanted, self.versions_of(wanted).first().map_or(self.native, |id| self.slot(*id).architecture)),
+        };
         let real = self.in_slot(Slot { name, architecture });
         if !real.is_empty() {
             return Ok(real);

@@ -1,17 +1,21 @@
 //! Which packages to install: what `apt-get install --no-install-recommends` would choose on an
 //! empty system, decided by a SAT solver.
 //!
-//! `catalog` knows names, priorities and versions; `relations` who satisfies a relation; `provider`
-//! puts it in the solver's terms; `explain` words its refusals. The rules, and where they are from:
+//! `catalog` knows names, priorities and versions; `relations` who satisfies a relation; `draft` guesses
+//! the answer; `provider` puts all of it in the solver's terms; `explain` words its refusals.
+//! `builder/tests/apt` asks apt-get the same questions. The rules, and where they are from:
 //!
 //! - Of several versions of a package the one with the highest (suite priority, version) is apt's
 //!   *candidate* (apt_preferences(5)). The solver tries candidates first, in all alternatives, and
 //!   goes to other versions only where candidates cannot be combined.
 //! - Alternatives are tried in their order; for each, the package of that name comes before those
-//!   that provide it, and those come by priority, then name (apt's `CompareProviders`).
+//!   that provide it, and those come by architecture, priority, then name (apt's `CompareProviders`).
+//! - An alternative is not needed where another one comes anyway, now or later (apt looks at what has
+//!   come so far, and so may install more).
 //! - Recommends and Suggests are ignored.
 
 mod catalog;
+mod draft;
 mod explain;
 mod provider;
 mod relations;
@@ -26,10 +30,11 @@ use resolvo::{ConditionalRequirement, Problem, Solver, UnsolvableOrCancelled};
 
 use crate::archive::{PackageId, Universe};
 use catalog::Catalog;
+use draft::Draft;
 use provider::Provider;
 
 /// Raised when the same request and universe may give another result; part of a lock's request hash.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 /// Why a package is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,8 @@ impl Solution {
 pub fn solve(request: &PackageRequest, universe: &Universe) -> Result<Solution> {
     let catalog = Catalog::new(request, universe)?;
     let roots = catalog.roots(request)?;
-    let provider = Provider::new(&catalog);
+    let draft = Draft::of(&catalog, &roots)?;
+    let provider = Provider::new(&catalog, &draft);
     let requirements: Vec<ConditionalRequirement> = roots.iter().map(|root| provider.root(root).into()).collect();
     let mut solver = Solver::new(provider);
     let outcome = solver.solve(Problem::new().requirements(requirements));
@@ -112,5 +118,7 @@ fn with_reasons(
     Ok(chosen.iter().map(|id| (*id, reasons[id].unwrap_or(Reason::Requested))).collect())
 }
 
+#[cfg(test)]
+mod any_universe;
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use resolvo::{
 };
 
 use super::catalog::{Catalog, Root, Slot};
+use super::draft::Draft;
 use super::relations::Exclusion;
 use crate::archive::PackageId;
 use crate::archive::relation::Relation;
@@ -41,6 +42,7 @@ struct Tables<'u> {
 
 pub(super) struct Provider<'c, 'u> {
     catalog: &'c Catalog<'u>,
+    draft: &'c Draft,
     tables: RefCell<Tables<'u>>,
 }
 
@@ -49,8 +51,8 @@ fn solvable(id: PackageId) -> SolvableId {
 }
 
 impl<'c, 'u> Provider<'c, 'u> {
-    pub(super) fn new(catalog: &'c Catalog<'u>) -> Self {
-        Self { catalog, tables: RefCell::default() }
+    pub(super) fn new(catalog: &'c Catalog<'u>, draft: &'c Draft) -> Self {
+        Self { catalog, draft, tables: RefCell::default() }
     }
 
     /// The first broken relation that the solver came across.
@@ -63,8 +65,11 @@ impl<'c, 'u> Provider<'c, 'u> {
         self.requirement(&root.options, &[relation])
     }
 
-    /// One set for each run of packages of one slot.
+    /// One set for each run of packages of one slot, the draft's package first.
     fn requirement(&self, options: &[PackageId], relations: &[Relation<'_>]) -> Requirement {
+        let (mut ordered, others): (Vec<_>, Vec<_>) = options.iter().copied().partition(|id| self.draft.has(*id));
+        ordered.extend(others);
+        let options = &ordered;
         let slot = |id: &PackageId| self.catalog.slot(*id);
         let one_slot = options.iter().all(|id| slot(id) == slot(&options[0]));
         let runs = options.chunk_by(|a, b| one_slot || slot(a) == slot(b));
@@ -229,7 +234,10 @@ impl DependencyProvider for Provider<'_, '_> {
             return;
         };
         let order = self.catalog.in_slot(self.catalog.slot(self.catalog.package_of(*first)));
-        solvables.sort_by_key(|id| order.iter().position(|other| *other == self.catalog.package_of(*id)));
+        solvables.sort_by_key(|id| {
+            let id = self.catalog.package_of(*id);
+            (!self.draft.has(id), order.iter().position(|other| *other == id))
+        });
     }
 
     async fn get_dependencies(&self, id: SolvableId) -> Dependencies {

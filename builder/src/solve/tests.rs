@@ -32,7 +32,7 @@ fn texts(lines: &[&str]) -> String {
     lines.iter().map(|line| stanza(line)).collect()
 }
 
-fn universe(lines: &[&str]) -> Universe {
+pub(super) fn universe(lines: &[&str]) -> Universe {
     Universe::of_texts(vec![(suite("trixie", 500), texts(lines))]).unwrap()
 }
 
@@ -41,7 +41,7 @@ fn with_backports(lines: &[&str], backports: &[&str]) -> Universe {
         .unwrap()
 }
 
-fn request(include: &[&str]) -> PackageRequest {
+pub(super) fn request(include: &[&str]) -> PackageRequest {
     PackageRequest {
         include: include.iter().map(ToString::to_string).collect(),
         forbid: [].into(),
@@ -99,6 +99,24 @@ fn the_first_alternative_is_preferred() {
 #[test]
 fn an_alternative_that_comes_anyway_is_enough() {
     assert_eq!(solved(&["a", "b"], &["a 1; Depends: z | b", "b 1", "z 1"]), "a 1, b 1");
+}
+
+#[test]
+fn an_alternative_is_not_needed_where_another_comes_later() {
+    let lines = ["a 1; Depends: cron | sysv, b", "b 1; Depends: c", "c 1; Depends: sysv", "cron 1", "sysv 1"];
+    assert_eq!(solved(&["a"], &lines), "a 1, b 1, c 1, sysv 1");
+    let lines = ["a 1; Depends: v, b", "b 1; Depends: q", "p 1; Provides: v", "q 1; Provides: v"];
+    assert_eq!(solved(&["a"], &lines), "a 1, b 1, q 1");
+    let lines = ["a 1; Depends: v, b | c", "b 1; Depends: q", "c 1", "v 1", "q 1; Provides: v"];
+    assert_eq!(solved(&["a"], &lines), "a 1, b 1, q 1, v 1");
+}
+
+#[test]
+fn the_first_alternative_gives_way_where_it_cannot_be() {
+    let lines = ["a 1; Depends: b | c, d", "b 1; Depends: e", "c 1", "d 1; Conflicts: e", "e 1"];
+    assert_eq!(solved(&["a"], &lines), "a 1, c 1, d 1");
+    let lines = ["a 1; Depends: b | c, d", "b 1; Conflicts: d", "c 1", "d 1"];
+    assert_eq!(solved(&["a"], &lines), "a 1, c 1, d 1");
 }
 
 #[test]
@@ -168,6 +186,22 @@ fn foreign_packages_obey_multi_arch() {
 }
 
 #[test]
+fn the_own_architecture_is_preferred_to_a_newer_foreign_one() {
+    let tool = ["tool 1; Multi-Arch: foreign", "tool 2; Multi-Arch: foreign; Architecture: i386"];
+    assert_eq!(solved(&["a"], &["a 1; Depends: tool", tool[0], tool[1]]), "a 1, tool 1");
+    assert_eq!(solved(&["a:i386"], &["a 1; Depends: tool; Architecture: i386", tool[0], tool[1]]), "a:i386 1, tool 1");
+    let virtual_tool = ["p 1; Provides: tool; Multi-Arch: foreign; Architecture: i386", "q 1; Provides: tool"];
+    assert_eq!(solved(&["a"], &["a 1; Depends: tool", virtual_tool[0], virtual_tool[1]]), "a 1, q 1");
+}
+
+#[test]
+fn a_name_without_an_architecture_is_the_first_that_has_it() {
+    let lines = ["wine32 1; Architecture: i386", "wine 1", "wine 2; Architecture: i386"];
+    assert_eq!(solved(&["wine", "wine32"], &lines), "wine 1, wine32:i386 1");
+    assert!(refusal(&["wine32:amd64"], &lines).contains("no archive of the profile has a package `wine32:amd64`"));
+}
+
+#[test]
 fn two_architectures_of_a_library_have_one_version() {
     let lines = [
         "a 1; Depends: lib, lib:i386",
@@ -195,6 +229,8 @@ fn backports_are_used_for_pinned_packages_and_what_only_they_satisfy() {
 fn an_alternative_in_the_normal_suites_is_preferred_to_backports() {
     let universe = with_backports(&["a 1; Depends: b (>= 2) | c", "b 1", "c 1"], &["b 2"]);
     assert_eq!(chosen(&request(&["a"]), &universe), "a 1, c 1");
+    let universe = with_backports(&["a 1; Depends: v", "q 1; Provides: v"], &["p 1; Provides: v"]);
+    assert_eq!(chosen(&request(&["a"]), &universe), "a 1, q 1");
 }
 
 #[test]
