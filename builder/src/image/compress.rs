@@ -17,7 +17,10 @@ use zstd::bulk::Compressor;
 
 use super::sparse::{self, ZEROS};
 
-/// zstd level.
+/// zstd level. Measured on a root of 193 MB, one core: level 1 gives 66.4 MB in 0.8 s, 2 gives 61.8 in 0.8,
+/// 3 gives 58.6 in 1.0, 4 gives 58.0 in 1.2, 5 gives 56.1 in 3.0, 6 gives 54.4 in 3.8, 9 gives 52.3 in 5.6,
+/// 12 gives 51.9 in 12.6. Beyond 3 each percent costs as much time as the first twelve together; an image is
+/// downloaded once and updates are deltas.
 const LEVEL: i32 = 3;
 
 /// Bytes of the image in a frame.

@@ -97,6 +97,24 @@ fn a_newer_archive_is_taken_in_and_the_difference_printed() {
 }
 
 #[test]
+fn a_mirror_that_goes_back_in_time_is_named_and_not_followed() {
+    let bench = bench();
+    bench.mirror.publish(&[Package::new("probe", "1.1")]);
+    bench.does(&["lock", "--profile", "nas"]);
+    bench.mirror.go_back_to(&[Package::new("probe", "1.0")]);
+    insta::assert_snapshot!(bench.does(&["lock", "--profile", "nas"]), @r"
+    http://MIRROR/debian/dists/trixie/InRelease: is of TIME, older than what was read before: the mirror lags behind; going on with the release of TIME
+    profiles/nas.lock: unchanged, 1 package
+    ");
+    // Whoever wants an older state names its address in the profile: it is another archive then.
+    bench.write("profiles/base.toml", &bench.read("profiles/base.toml").replace("deb.debian.org", "old.example"));
+    insta::assert_snapshot!(bench.does(&["lock", "--profile", "nas"]), @r"
+    profiles/nas.lock: changed, 1 package
+    probe 1.1 → 1.0
+    ");
+}
+
+#[test]
 fn a_check_is_content_with_a_lock_that_would_not_change() {
     let bench = bench();
     bench.does(&["lock"]);

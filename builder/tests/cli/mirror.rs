@@ -16,6 +16,8 @@ pub const SUITE: &str = "trixie";
 /// Where its index is.
 pub const INDEX: &str = "debian/dists/trixie/main/binary-amd64/Packages.xz";
 
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
 /// What is wrong with a file.
 #[derive(Debug, Clone)]
 pub enum Fault {
@@ -30,6 +32,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Mirror {
     archive: SignedFolder,
+    started: Timestamp,
     server: Server,
     faults: Arc<Mutex<HashMap<String, Fault>>>,
     /// Everything that it ever published, by its digest.
@@ -38,15 +41,15 @@ pub struct Mirror {
 
 impl Mirror {
     pub fn start() -> Self {
-        // The program has no clock for tests: releases are of an hour ago, really.
-        let archive = SignedFolder::new(Timestamp::now() - SignedDuration::from_hours(1));
+        let started = Timestamp::now();
+        let archive = SignedFolder::new(started - HOUR);
         let faults = Arc::<Mutex<HashMap<String, Fault>>>::default();
         let (folder, switched) = (archive.path().to_owned(), faults.clone());
         let server = Server::start(move |request| {
             let fault = switched.lock().unwrap().get(&request.path).cloned();
             reply(&folder, request, fault.as_ref())
         });
-        Self { archive, server, faults, published: Mutex::default() }
+        Self { archive, started, server, faults, published: Mutex::default() }
     }
 
     /// Base address of its archive.
@@ -65,16 +68,22 @@ impl Mirror {
 
     /// Publishes these packages, in place of all that were there.
     pub fn publish(&self, packages: &[Package]) {
-        self.publish_with("", packages);
+        self.publish_with(HOUR, "", packages);
+    }
+
+    /// The same with a release that is a day older than the others, and as valid.
+    pub fn go_back_to(&self, packages: &[Package]) {
+        self.publish_with(HOUR * 25, "", packages);
     }
 
     /// The same with a release that has expired.
     pub fn publish_expired(&self, packages: &[Package]) {
         let yesterday = Timestamp::now() - SignedDuration::from_hours(24);
-        self.publish_with(&format!("Valid-Until: {}\n", date(yesterday)), packages);
+        self.publish_with(HOUR, &format!("Valid-Until: {}\n", date(yesterday)), packages);
     }
 
-    fn publish_with(&self, release: &str, packages: &[Package]) {
+    /// The program has no clock for tests: releases are really of `age` ago.
+    fn publish_with(&self, age: SignedDuration, release: &str, packages: &[Package]) {
         let pool = self.path("debian/pool");
         let _ = fs_err::remove_dir_all(&pool);
         fs_err::create_dir_all(&pool).unwrap();
@@ -84,7 +93,7 @@ impl Mirror {
             self.remember(deb);
         }
         let stanzas: String = packages.iter().map(Package::stanza).collect();
-        self.archive.publish(SUITE, release, &stanzas);
+        self.archive.publish_at(self.started - age, SUITE, release, &stanzas);
         self.remember(fs_err::read(self.path(INDEX)).unwrap());
     }
 
