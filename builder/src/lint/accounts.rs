@@ -1,6 +1,6 @@
 //! Users, groups and their passwords: passwd(5), group(5), shadow(5), gshadow(5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Finding, Lint, Root};
 
@@ -91,45 +91,50 @@ pub(super) const ACCOUNTS: Lint = Lint {
     name: "accounts",
     protects_from: "users that share a number, lack their group or cannot log in for want of a shell",
     check: |root| {
+        let accounts = Accounts::read(root)?;
         let mut found = Vec::new();
-        let mut fault = |path: &str, message: String| {
-            found.push(Finding::new(
-                path,
-                message,
-                "mend the account where it is made: a package's script, or an overlay",
-            ));
-        };
-        let groups = Accounts::read(root)?;
-        for path in ["etc/passwd", "etc/group"] {
+        for (path, fields) in [("etc/passwd", 7), ("etc/group", 4)] {
             let table = Table::read(root, path)?;
-            let (mut names, mut ids) = (BTreeMap::new(), BTreeMap::new());
-            for row in table.rows() {
-                let fields = if path == "etc/passwd" { 7 } else { 4 };
-                if row.len() != fields || row[2].parse::<u32>().is_err() {
-                    fault(path, format!("`{}` has not {fields} fields with a number in the third", row.join(":")));
-                    continue;
-                }
-                let (name, id) = (row[0], row[2]);
-                if names.insert(name, id).is_some() {
-                    fault(path, format!("{name} is there twice"));
-                }
-                if let Some(other) = ids.insert(id, name) {
-                    fault(path, format!("{other} and {name} share the number {id}"));
-                }
-                if path == "etc/passwd" {
-                    let (group, shell) = (row[3], row[6]);
-                    if !group.parse().is_ok_and(|group| groups.has_group(group)) {
-                        fault(path, format!("the group {group} of {name} does not exist"));
-                    }
-                    if !shell.is_empty() && !root.is_executable(shell) {
-                        fault(path, format!("the shell {shell} of {name} does not exist"));
-                    }
-                }
+            let (whole, broken): (Vec<_>, Vec<_>) =
+                table.rows().partition(|row| row.len() == fields && row[2].parse::<u32>().is_ok());
+            let broken = broken.iter().map(|row| row.join(":"));
+            let mut faults: Vec<_> =
+                broken.map(|line| format!("`{line}` has not {fields} fields with a number in the third")).collect();
+            faults.extend(repeated(&whole));
+            if path == "etc/passwd" {
+                faults.extend(whole.iter().flat_map(|row| unable(root, &accounts, row)));
             }
+            const MEND: &str = "mend the account where it is made: a package's script, or an overlay";
+            found.extend(faults.into_iter().map(|fault| Finding::new(path, fault, MEND)));
         }
         Ok(found)
     },
 };
+
+/// Names and numbers that are there twice.
+fn repeated(rows: &[Vec<&str>]) -> Vec<String> {
+    let (mut names, mut owners) = (BTreeSet::new(), BTreeMap::new());
+    let mut faults = Vec::new();
+    for (name, id) in rows.iter().map(|row| (row[0], row[2])) {
+        if !names.insert(name) {
+            faults.push(format!("{name} is there twice"));
+        }
+        if let Some(other) = owners.insert(id, name) {
+            faults.push(format!("{other} and {name} share the number {id}"));
+        }
+    }
+    faults
+}
+
+/// What a user lacks to log in.
+fn unable(root: &Root, accounts: &Accounts, row: &[&str]) -> Vec<String> {
+    let (name, group, shell) = (row[0], row[3], row[6]);
+    let no_group = !group.parse().is_ok_and(|group| accounts.has_group(group));
+    // Without a shell it is /bin/sh (passwd(5)).
+    let no_shell = !shell.is_empty() && !root.is_executable(shell);
+    let group = no_group.then(|| format!("the group {group} of {name} does not exist"));
+    group.into_iter().chain(no_shell.then(|| format!("the shell {shell} of {name} does not exist"))).collect()
+}
 
 #[cfg(test)]
 mod tests {
