@@ -49,9 +49,14 @@ impl Progress {
         let result = run();
         bar.finish_and_clear();
         if result.is_ok() {
-            self.note(format!("{what:>12} {:.1} s", start.elapsed().as_secs_f64()));
+            self.done(what, start);
         }
         result
+    }
+
+    /// Says that a step that began at `start` is done, and how long it took.
+    pub fn done(&self, what: &str, start: Instant) {
+        self.note(format!("{what:>12} {:.1} s", start.elapsed().as_secs_f64()));
     }
 
     fn bar(&self, what: &str, total: u64, template: &str) -> ProgressBar {

@@ -264,7 +264,7 @@ fn download(
 }
 
 /// The archive's address: the profile's, or what the person set for this machine.
-fn mirror(archive: &Archive) -> String {
+pub fn mirror(archive: &Archive) -> String {
     std::env::var(mirror_variable(&archive.name)).unwrap_or_else(|_| archive.mirror.clone())
 }
 

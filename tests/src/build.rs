@@ -68,20 +68,23 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// `target/debug` or `target/release`: test binaries are in its `deps`.
+/// `target/debug` or `target/release`: test binaries are in its `deps`, others directly in it.
 fn profile_folder() -> Result<PathBuf> {
-    let test = std::env::current_exe().context("looking for the running test")?;
-    let folder = test.parent().and_then(Path::parent);
-    folder.map(Path::to_owned).with_context(|| format!("{} is not where cargo puts tests", test.display()))
+    let program = std::env::current_exe().context("looking for the running program")?;
+    let folder = program.parent().map(|folder| if folder.ends_with("deps") { folder.parent() } else { Some(folder) });
+    folder
+        .flatten()
+        .map(Path::to_owned)
+        .with_context(|| format!("{} is not where cargo puts programs", program.display()))
 }
 
 /// `target`.
-pub(crate) fn target_folder() -> Result<PathBuf> {
+pub fn target_folder() -> Result<PathBuf> {
     let folder = profile_folder()?;
     folder.parent().map(Path::to_owned).with_context(|| format!("{} has no parent", folder.display()))
 }
 
-/// The top folder of the sources.
+/// The sources.
 pub fn workspace() -> &'static Path {
     const TESTS: &str = env!("CARGO_MANIFEST_DIR");
     Path::new(TESTS).parent().unwrap_or(Path::new(TESTS))

@@ -13,7 +13,7 @@ mod slots;
 mod story;
 mod verity;
 
-pub use build::{image, larder, workspace};
+pub use build::{image, larder, target_folder, workspace};
 pub use slots::Slot;
 pub use story::{BOOT, SharedVm, Story, TestVm};
 pub use verity::VerityTree;

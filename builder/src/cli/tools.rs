@@ -1,14 +1,14 @@
 //! `larder tools`
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 
 use super::Common;
 use super::args::ToolsVerb;
-use crate::namespace;
+use crate::namespace::{self, Sandbox};
 use crate::report::Mistake;
 use crate::session::{Limits, Session};
 use crate::tools::Tools;
@@ -51,10 +51,19 @@ fn run_program(
         sandbox = sandbox.bind_writable(&folder, &folder);
     }
     if network {
-        sandbox = sandbox.with_network();
+        sandbox = with_network(sandbox)?;
     }
     let mut argv = argv.into_iter();
     let program = argv.next().context("no program to run")?;
     let status = sandbox.command(&program.to_string_lossy()).args(argv).status()?;
     Ok(namespace::exit_code(status))
+}
+
+/// The host's network, and how the host finds the addresses of names.
+fn with_network(sandbox: Sandbox) -> anyhow::Result<Sandbox> {
+    let names = ["/etc/resolv.conf", "/etc/hosts"].map(Path::new);
+    names.into_iter().filter(|path| path.exists()).try_fold(sandbox.with_network(), |sandbox, path| {
+        // Often a link to where a resolver below /run writes; it is shown under its usual name.
+        Ok(sandbox.bind(&fs_err::canonicalize(path)?, path))
+    })
 }

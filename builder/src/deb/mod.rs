@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use fs_err as fs;
@@ -210,6 +211,7 @@ pub fn unpack_all(
     ownership: Ownership,
     progress: &Progress,
 ) -> anyhow::Result<Vec<PathBuf>> {
+    let start = Instant::now();
     let bar = progress.items("Unpacking", debs.len() as u64);
     let order = largest_first(debs);
     let next = AtomicUsize::new(0);
@@ -234,6 +236,10 @@ pub fn unpack_all(
     });
     bar.finish_and_clear();
     result?;
+    // Most often they are in the store, which is not worth a line.
+    if start.elapsed() >= Duration::from_secs(1) {
+        progress.done("Unpacking", start);
+    }
     let mut entries = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     entries.sort_by_key(|(index, _)| *index);
     Ok(entries.into_iter().map(|(_, entry)| entry).collect())
