@@ -87,6 +87,9 @@ pub enum Error {
         /// QMP's explanation.
         desc: String,
     },
+    /// The TPM refused to be set up.
+    #[error("the TPM refused to be set up; its answer is {0:x?}")]
+    Tpm(Vec<u8>),
     /// `LARDER_ACCEL` has a value that means nothing.
     #[error("LARDER_ACCEL is {0:?}; it may be kvm or tcg")]
     Acceleration(String),
