@@ -34,9 +34,9 @@ fn a_flipped_bit_in_the_verity_tree_is_refused_at_boot() -> Result<()> {
 #[test]
 fn a_missing_root_is_said_plainly_and_gives_the_other_slot_its_chance() -> Result<()> {
     let story = Story::begin("missing-root")?;
-    // The last root= counts, and no device will ever have this name.
-    let machine =
-        story.machine(|builder| builder.medium(BootMedium::Nvme).kernel_argument("root=/dev/mapper/absent"))?;
+    // The last one counts, and no partition will ever have UUIDs of zeros.
+    let absent = format!("roothash={}", "0".repeat(64));
+    let machine = story.machine(|builder| builder.medium(BootMedium::Nvme).kernel_argument(&absent))?;
     let mut vm = machine.boot()?;
     vm.wait_console("System damaged or its disk missing: restart in 10 s", BOOT)?;
     // The firmware's line of the second start: the guest has restarted by itself, and asked nobody anything.

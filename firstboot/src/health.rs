@@ -33,7 +33,7 @@ impl System {
             id: "zfs-not-loaded",
             severity: Severity::Failure,
             message: "the ZFS module is not loaded, so no pool can be opened".to_owned(),
-            next: "read `journalctl -b -u systemd-modules-load`; after three such boots the older system starts by itself",
+            next: "read `journalctl -b -u zfs-load`; after three such boots the older system starts by itself",
         })
     }
 

@@ -1,5 +1,5 @@
-//! The `firstboot` program for the image: a static binary, compiled from the sources that larder
-//! itself was compiled from.
+//! The programs for the image, `firstboot` and the initrd's `/init`: static binaries, compiled from the sources that
+//! larder itself was compiled from.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,24 +16,26 @@ use crate::store::{Bucket, Store};
 /// Static, so that the program depends on nothing in the image.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Raise when the same sources give another program.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 /// Raise when the same sources give another list of crates.
 const CRATES_REVISION: u32 = 1;
 /// Name of the list within its entry.
 const CRATES: &str = "crates.json";
 
-/// The program for the appliance.
+/// The programs for the appliance.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(super) struct Programs {
     sources: PathBuf,
     /// Layer of the root that holds `usr/bin/firstboot`.
     pub(super) layer: PathBuf,
-    /// Digest of what it is compiled from.
+    /// `/init` of the initrd.
+    pub(super) init: PathBuf,
+    /// Digest of what they are compiled from.
     pub(super) key: Hash,
 }
 
-/// Compiles the program, when it is not in the store.
-pub(super) fn program(session: &Session) -> anyhow::Result<Program> {
+/// Compiles the programs, when they are not in the store.
+pub(super) fn programs(session: &Session) -> anyhow::Result<Programs> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the sources have no top folder")?;
     if !sources.join("firstboot/Cargo.toml").is_file() {
         return Err(Mistake::new(format!("{}: the sources of `firstboot` are gone", sources.display()))
@@ -41,17 +43,20 @@ pub(super) fn program(session: &Session) -> anyhow::Result<Program> {
             .into());
     }
     let recipe = recipe(sources)?;
-    let layer = session.store.entry(Bucket::Firstboot, &recipe, |into| {
-        let binary = session.progress.step("firstboot", || compile(sources, &session.store.folder().join("cargo")))?;
-        fs_err::create_dir_all(into.join("usr/bin"))?;
-        fs_err::copy(binary, into.join("usr/bin/firstboot"))?;
+    let folder = session.store.entry(Bucket::Firstboot, &recipe, |into| {
+        let compiled =
+            session.progress.step("firstboot", || compile(sources, &session.store.folder().join("cargo")))?;
+        fs_err::create_dir_all(into.join("root/usr/bin"))?;
+        fs_err::copy(compiled.join("firstboot"), into.join("root/usr/bin/firstboot"))?;
+        fs_err::copy(compiled.join("firstboot-initrd"), into.join("init"))?;
         Ok(())
     })?;
-    Ok(Program { sources: sources.to_owned(), layer, key: recipe.key() })
+    let (layer, init) = (folder.join("root"), folder.join("init"));
+    Ok(Programs { sources: sources.to_owned(), layer, init, key: recipe.key() })
 }
 
-impl Program {
-    /// What it is linked from, its own crate first.
+impl Programs {
+    /// What they are linked from, their own crate first.
     pub(super) fn crates(&self, store: &Store) -> anyhow::Result<Vec<Crate>> {
         let mut recipe = Recipe::new("crates", CRATES_REVISION);
         recipe.hash("firstboot", &self.key);
@@ -63,7 +68,7 @@ impl Program {
 
     fn read_crates(&self) -> anyhow::Result<Vec<Crate>> {
         let output = cargo(&self.sources)
-            // Crates that run at compile time only (macros, build scripts) are not in the program.
+            // Crates that run at compile time only (macros, build scripts) are not in a program.
             .args(["tree", "--locked", "--package", "firstboot", "--edges", "normal,no-proc-macro"])
             .args(["--target", TARGET, "--prefix", "depth", "--format", crates::TREE_FORMAT])
             .output()
@@ -74,7 +79,7 @@ impl Program {
         crates::read(&String::from_utf8_lossy(&output.stdout), &lock)
     }
 
-    /// Version of the Rust that compiles it.
+    /// Version of the Rust that compiles them.
     pub(super) fn toolchain(&self) -> anyhow::Result<String> {
         let text = fs_err::read_to_string(self.sources.join("rust-toolchain.toml"))?;
         let file: toml::Table = text.parse().context("reading rust-toolchain.toml")?;
@@ -83,7 +88,7 @@ impl Program {
     }
 }
 
-/// All files that the program is compiled from.
+/// All files that the programs are compiled from.
 fn recipe(sources: &Path) -> anyhow::Result<Recipe> {
     let mut recipe = Recipe::new("firstboot", REVISION);
     for name in ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
@@ -99,24 +104,14 @@ fn recipe(sources: &Path) -> anyhow::Result<Recipe> {
     Ok(recipe)
 }
 
+/// Gives the folder of the binaries.
 fn compile(sources: &Path, target_folder: &Path) -> anyhow::Result<PathBuf> {
     ensure_target(sources)?;
     // No path of this machine may reach the image.
     let remap = [(sources, "/larder"), (&cargo_home()?, "/cargo")]
         .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
     let output = cargo(sources)
-        .args([
-            "build",
-            "--locked",
-            "--profile",
-            "appliance",
-            "--target",
-            TARGET,
-            "--package",
-            "firstboot",
-            "--bin",
-            "firstboot",
-        ])
+        .args(["build", "--locked", "--profile", "appliance", "--target", TARGET, "--package", "firstboot", "--bins"])
         .arg("--target-dir")
         .arg(target_folder)
         .env("CARGO_ENCODED_RUSTFLAGS", remap.join("\u{1f}"))
@@ -128,7 +123,7 @@ fn compile(sources: &Path, target_folder: &Path) -> anyhow::Result<PathBuf> {
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
     }
-    Ok(target_folder.join(TARGET).join("appliance/firstboot"))
+    Ok(target_folder.join(TARGET).join("appliance"))
 }
 
 /// Adds Rust's standard library for the appliance's target when the toolchain of `sources` lacks it:

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use firstboot::verity::RootHash;
 
-use super::Plans;
+use super::RootStages;
 use super::image::Inputs;
 use crate::deb::Ownership;
 use crate::hash::Hash;
@@ -78,8 +78,8 @@ fn recipe(inputs: &Inputs<'_>, root_hash: &RootHash) -> Recipe {
         .field("version", stages.version.as_str())
         .field("root hash", root_hash.to_string())
         .field("snapshot", stages.lock.snapshot.to_string())
-        .field("overlays", overlays(&stages.plans).join("\n"))
-        .hash("firstboot", &stages.program.key)
+        .field("overlays", overlays(stages).join("\n"))
+        .hash("firstboot", &stages.programs.key)
         .hash("kernel", &stages.kernel.key)
         .hash("tools", &stages.tools.key)
         .hash("zfs tools", &stages.zfs_tools.key());
@@ -92,8 +92,8 @@ fn recipe(inputs: &Inputs<'_>, root_hash: &RootHash) -> Recipe {
     recipe
 }
 
-fn overlays(plans: &Plans) -> Vec<String> {
-    plans.root.overlays().union(plans.initrd.overlays()).cloned().collect()
+fn overlays(stages: &RootStages) -> Vec<String> {
+    stages.overlays.overlays().iter().cloned().collect()
 }
 
 fn write(inputs: &Inputs<'_>, root_hash: RootHash, into: &Path) -> anyhow::Result<()> {
@@ -110,9 +110,9 @@ fn write(inputs: &Inputs<'_>, root_hash: RootHash, into: &Path) -> anyhow::Resul
         boot: boot.packages(),
         zfs: zfs.packages(),
         kernel: &stages.kernel.version,
-        program: &stages.program.crates(&session.store)?,
-        rust: &stages.program.toolchain()?,
-        overlays: overlays(&stages.plans),
+        program: &stages.programs.crates(&session.store)?,
+        rust: &stages.programs.toolchain()?,
+        overlays: overlays(stages),
     };
     let document = sbom::document(&image)?;
     session.progress.note(document.summary.to_string());

@@ -20,7 +20,7 @@ use crate::store::{Bucket, Scratch};
 
 /// Raise one of these when its stage gives another result from the same inputs.
 const ROOT_REVISION: u32 = 1;
-const INITRD_REVISION: u32 = 1;
+const INITRD_REVISION: u32 = 2;
 const UKI_REVISION: u32 = 1;
 
 /// systemd-boot in the tools tree `image`.
@@ -54,11 +54,9 @@ pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
     let mut erofs = Recipe::new("erofs", ROOT_REVISION);
     erofs.hash("root", &inputs.stages.root.key).hash("tools", &inputs.stages.tools.key);
     let mut cpio = Recipe::new("initrd", INITRD_REVISION);
-    cpio.hash("root", &inputs.stages.root.key).hash("kernel", &inputs.stages.kernel.key);
-    inputs.stages.plans.initrd.cover(&mut cpio);
+    cpio.hash("kernel", &inputs.stages.kernel.key).hash("firstboot", &inputs.stages.programs.key);
     let (root, initrd, list) = thread::scope(|threads| {
-        let initrd = threads
-            .spawn(|| store.entry(Bucket::Initrd, &cpio, |into| write_initrd(inputs, &merged.path(inputs)?, into)));
+        let initrd = threads.spawn(|| store.entry(Bucket::Initrd, &cpio, |into| write_initrd(inputs, into)));
         let list = threads.spawn(|| describe::file_list(inputs, || merged.path(inputs)));
         let root = store.entry(Bucket::Images, &erofs, |into| write_root(inputs, &merged.path(inputs)?, into));
         anyhow::Ok((root?, join(initrd)?, join(list)?))
@@ -138,12 +136,9 @@ fn write_root(inputs: &Inputs<'_>, merged: &Path, into: &Path) -> anyhow::Result
     Ok(())
 }
 
-fn write_initrd(inputs: &Inputs<'_>, merged: &Path, into: &Path) -> anyhow::Result<()> {
-    let scratch = inputs.session.store.scratch("initrd")?;
-    inputs.stages.plans.initrd.write(scratch.path())?;
-    inputs.session.progress.step("initrd", || {
-        initrd::assemble(merged, &[&inputs.stages.kernel.initrd, scratch.path()], &into.join("initrd"))
-    })
+fn write_initrd(inputs: &Inputs<'_>, into: &Path) -> anyhow::Result<()> {
+    let (init, modules) = (&inputs.stages.programs.init, &inputs.stages.kernel.initrd);
+    inputs.session.progress.step("initrd", || initrd::assemble(init, modules, &into.join("initrd")))
 }
 
 fn write_uki(

@@ -18,7 +18,7 @@ use crate::tools::{LockedTools, ToolsTree};
 use crate::tree::{self, PathFilter, UnpackedPackage};
 
 /// Raise one of these when its stage gives another result from the same inputs.
-const ZFS_REVISION: u32 = 1;
+const ZFS_REVISION: u32 = 2;
 const KERNEL_REVISION: u32 = 2;
 
 /// How the package of a kernel is called; its version and ABI follow.

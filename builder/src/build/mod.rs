@@ -2,9 +2,11 @@
 //! the hash of what went in, so a stage whose inputs did not change is not run again.
 //!
 //! ```text
-//! lock ─ fetch ─┬─ unpack ─ compose ─ configure ──────────┬─ finish ─┬─ erofs ─ verity ─┐
-//!               └─ unpack kernel, firmware ─ modules, ZFS ┤          ├─ initrd ─────────┼─ UKI ─ image
-//!                                     firstboot, overlays ┘          └─ lints ──────────┘
+//! lock ─ fetch ─┬─ unpack ─ compose ─ configure ────────────┬─ finish ─┬─ erofs ─ verity ─┐
+//!               └─ unpack kernel, firmware ─ modules, ZFS ─┬┤          └─ lints ──────────┤
+//!                                     overlays ────────────┼┤                             ├─ UKI ─ image
+//!                                     firstboot ───────────┼┘                             │
+//!                                                          └─ initrd ─────────────────────┘
 //!                                       beside the image: SBOM, file list
 //! ```
 
@@ -122,12 +124,12 @@ struct RootStages {
     version: Version,
     lock: Lock,
     packages: Vec<UnpackedPackage>,
-    plans: Plans,
+    overlays: overlay::Plan,
     tools: ToolsTree,
     image_tools: LockedTools,
     zfs_tools: LockedTools,
     kernel: kernel::KernelStage,
-    program: appliance::Program,
+    programs: appliance::Programs,
     root: Layered,
 }
 
@@ -142,15 +144,15 @@ impl RootStages {
         let tools = image_tools.prepare(session)?;
         let Sources { lock, packages, zfs_tools } = Sources::gather(session, profile)?;
         let version = version.map_or_else(|| default_version(&lock), Ok)?;
-        let plans = Plans::read(session, profile, &version)?;
+        let overlays = overlays(session, profile, &version)?;
 
         let (hardware, system): (Vec<_>, Vec<_>) =
             packages.into_iter().partition(|package| is_hardware(&package.locked.name));
         let system = session.unpack(&system, Ownership::Keep)?;
         // dpkg's scripts take one core for as long as everything up to the finished root takes otherwise, so all
         // that they do not wait for is done beside them.
-        let (packages, kernel, program, root) = thread::scope(|threads| {
-            let program = threads.spawn(|| appliance::program(session));
+        let (packages, kernel, programs, root) = thread::scope(|threads| {
+            let programs = threads.spawn(|| appliance::programs(session));
             let kernel = threads.spawn(|| {
                 let hardware = session.unpack(&hardware, Ownership::Keep)?;
                 let packages = in_order(&lock, [system.clone(), hardware].concat());
@@ -160,11 +162,11 @@ impl RootStages {
             });
             let composed = root::composed(session, profile, &system)?;
             let configured = root::configured(session, profile, &composed)?;
-            let (program, (kernel, packages)) = (join(program)?, join(kernel)?);
-            let root = root::finished(session, &configured, &plans.root, &kernel, &program)?;
-            anyhow::Ok((packages, kernel, program, root))
+            let (programs, (kernel, packages)) = (join(programs)?, join(kernel)?);
+            let root = root::finished(session, &configured, &overlays, &kernel, &programs)?;
+            anyhow::Ok((packages, kernel, programs, root))
         })?;
-        Ok(Self { version, lock, packages, plans, tools, image_tools, zfs_tools, kernel, program, root })
+        Ok(Self { version, lock, packages, overlays, tools, image_tools, zfs_tools, kernel, programs, root })
     }
 }
 
@@ -217,25 +219,13 @@ impl Sources {
     }
 }
 
-/// The overlays of the root and of the initrd.
-#[derive(Debug)]
-struct Plans {
-    root: overlay::Plan,
-    initrd: overlay::Plan,
-}
-
-impl Plans {
-    fn read(session: &Session, profile: &Profile, version: &Version) -> anyhow::Result<Self> {
-        let mut variables = profile.variables.clone();
-        for (name, value) in [("profile", profile.name.as_str()), ("version", version.as_str())] {
-            variables.insert(name.to_owned(), toml::Value::from(value));
-        }
-        let folder = session.project.overlays();
-        Ok(Self {
-            root: overlay::plan(&folder, &profile.overlays, &variables)?,
-            initrd: overlay::plan(&folder, &["initrd".to_owned()].into(), &variables)?,
-        })
+/// The profile's overlays, for an image of this version.
+fn overlays(session: &Session, profile: &Profile, version: &Version) -> anyhow::Result<overlay::Plan> {
+    let mut variables = profile.variables.clone();
+    for (name, value) in [("profile", profile.name.as_str()), ("version", version.as_str())] {
+        variables.insert(name.to_owned(), toml::Value::from(value));
     }
+    overlay::plan(&session.project.overlays(), &profile.overlays, &variables)
 }
 
 /// Newer locks give higher versions: the date of the newest signed index.

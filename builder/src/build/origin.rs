@@ -122,7 +122,7 @@ impl Layer {
         Ok(match self {
             Self::Finish => Source::Presets,
             Self::Overlays => {
-                let entry = stages.plans.root.entries().get(&format!("/{}", path.display()));
+                let entry = stages.overlays.entries().get(&format!("/{}", path.display()));
                 entry.map_or(Source::OverlayFolder, |entry| Source::Overlay(entry.origin.clone()))
             }
             Self::Firstboot => Source::Firstboot,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::appliance::Program;
+use super::appliance::Programs;
 use super::kernel::KernelStage;
 use super::{EPOCH, Layered};
 use crate::namespace::{OverlayMount, RootTree, Sandbox};
@@ -104,7 +104,7 @@ pub(super) fn finished(
     configured: &Layered,
     plan: &overlay::Plan,
     kernel: &KernelStage,
-    program: &Program,
+    programs: &Programs,
 ) -> anyhow::Result<Layered> {
     let store = &session.store;
     let mut overlay = Recipe::new("overlay", OVERLAY_REVISION);
@@ -115,14 +115,14 @@ pub(super) fn finished(
         .hash("configured", &configured.key)
         .hash("overlay", &overlay.key())
         .hash("kernel", &kernel.key)
-        .hash("firstboot", &program.key);
-    let below = [overlays, program.layer.clone(), kernel.root.clone()];
+        .hash("firstboot", &programs.key);
+    let below = [overlays, programs.layer.clone(), kernel.root.clone()];
     let lowers: Vec<_> = below.into_iter().chain(configured.folders.iter().cloned()).collect();
     let finished = store.entry(Bucket::Layers, &finish, |into| {
         let scratch = store.scratch("finish")?;
         session.progress.step("Finishing", || apply_presets(&lowers, into, scratch.path()))
     })?;
-    let written = [finished.clone(), program.layer.clone(), kernel.root.clone()];
+    let written = [finished.clone(), programs.layer.clone(), kernel.root.clone()];
     Ok(Layered {
         folders: [finished].into_iter().chain(lowers).collect(),
         written: written.into_iter().chain(configured.written.iter().cloned()).collect(),

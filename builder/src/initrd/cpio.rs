@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 const FOLDER: u32 = 0o040_755;
-const SYMLINK: u32 = 0o120_777;
 const FILE: u32 = 0o100_644;
 const PROGRAM: u32 = 0o100_755;
 
@@ -26,10 +25,6 @@ impl<W: Write> Writer<W> {
 
     pub(super) fn folder(&mut self, path: &Path) -> io::Result<()> {
         self.entry(path.as_os_str().as_bytes(), FOLDER, &[])
-    }
-
-    pub(super) fn symlink(&mut self, path: &Path, target: &Path) -> io::Result<()> {
-        self.entry(path.as_os_str().as_bytes(), SYMLINK, target.as_os_str().as_bytes())
     }
 
     pub(super) fn file(&mut self, path: &Path, data: &[u8], executable: bool) -> io::Result<()> {
@@ -75,7 +70,7 @@ mod tests {
         let mut writer = Writer::new(Vec::new());
         writer.folder(Path::new("etc")).unwrap();
         writer.file(Path::new("etc/initrd-release"), b"ID=larder\n", false).unwrap();
-        writer.symlink(Path::new("init"), Path::new("usr/lib/systemd/systemd")).unwrap();
+        writer.file(Path::new("init"), b"program", true).unwrap();
         let bytes = writer.finish().unwrap();
         assert_eq!(bytes.len() % 4, 0);
         assert!(bytes.starts_with(b"07070100000001000041ed"));

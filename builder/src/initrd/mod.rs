@@ -1,31 +1,36 @@
-//! The initrd: just enough of the image's own systemd to find, verify and mount the root.
+//! The initrd: a program that finds, verifies and mounts the root, and the kernel modules that it needs for that.
 //!
-//! It is assembled file by file from the configured root (no dracut, no initramfs-tools): the
-//! programs and units of [`content`], the libraries that these need, the kernel modules of the
-//! profile's `initrd-modules`, and the files of `overlays/initrd`.
+//! ```text
+//! /init                     `firstboot-initrd`, a static program (firstboot/src/initrd)
+//! /usr/lib/modules/VERSION  the profile's `initrd-modules`, what they need, and depmod's modules.dep
+//! /dev /proc /run /sys      mount points
+//! /sysroot                  where the root is mounted before it becomes /
+//! ```
+//!
+//! It is read by the firmware, hashed by it up to three times for a TPM, and unpacked by the kernel before anything else
+//! happens: what does not help to mount the root does not belong here.
 
-mod content;
 mod cpio;
-mod libraries;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-
 use crate::report::Mistake;
-use crate::tree::USR_MERGE;
-use libraries::LibrarySearch;
 
-/// The size that an initrd may have, compressed: what does not help to mount the root does not belong here.
-pub const MAXIMUM_SIZE: u64 = 14 * 1024 * 1024;
+/// The size that an initrd may have, compressed.
+pub const MAXIMUM_SIZE: u64 = 8 * 1024 * 1024;
+
+/// Folders that something is mounted on.
+const MOUNT_POINTS: &[&str] = &["dev", "proc", "run", "sys", "sysroot"];
+
+/// The one of depmod's files that the program reads.
+const MODULE_INDEX: &str = "modules.dep";
 
 /// What a path of the initrd is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
     Folder,
     File { source: PathBuf, executable: bool },
-    Symlink { target: PathBuf },
 }
 
 /// An initrd being assembled: path (relative) to entry, in the order of the archive.
@@ -34,33 +39,17 @@ struct Assembly {
     entries: BTreeMap<PathBuf, Entry>,
 }
 
-/// Assembles the initrd from the merged `root` and `additions` (trees that are copied whole: modules,
-/// overlay files), compressed with zstd.
+/// Assembles the initrd from the program `init` and a tree of kernel `modules`, compressed with zstd.
 ///
 /// # Errors
-/// A file of [`content`] or a library is missing in the root, or the result exceeds [`MAXIMUM_SIZE`].
-pub fn assemble(root: &Path, additions: &[&Path], out: &Path) -> anyhow::Result<()> {
+/// The result exceeds [`MAXIMUM_SIZE`].
+pub fn assemble(init: &Path, modules: &Path, out: &Path) -> anyhow::Result<()> {
     let mut assembly = Assembly::default();
-    for folder in content::MOUNT_POINTS {
+    for folder in MOUNT_POINTS {
         assembly.add_folder(Path::new(folder));
     }
-    for &(link, target) in USR_MERGE.iter().chain(content::LINKS) {
-        assembly.add_link(Path::new(link), Path::new(target));
-    }
-    let mut libraries = LibrarySearch::new(root)?;
-    for path in content::programs().chain(content::libraries()) {
-        assembly.add_with_libraries(root, path, &mut libraries)?;
-    }
-    for path in content::data() {
-        assembly.add_from(root, Path::new(&path))?;
-    }
-    for (wanting, unit) in content::WANTS {
-        let link = Path::new(content::UNITS).join(format!("{wanting}.wants")).join(unit);
-        assembly.add_link(&link, &Path::new("..").join(unit));
-    }
-    for tree in additions {
-        assembly.add_tree(tree)?;
-    }
+    assembly.add_file(Path::new("init"), init.to_owned(), true);
+    assembly.add_modules(modules)?;
     write_compressed(&assembly, out)?;
     let size = fs_err::metadata(out)?.len();
     if size > MAXIMUM_SIZE {
@@ -78,61 +67,23 @@ impl Assembly {
         }
     }
 
-    fn add_link(&mut self, path: &Path, target: &Path) {
-        self.insert(path, Entry::Symlink { target: target.to_owned() });
-    }
-
-    fn insert(&mut self, path: &Path, entry: Entry) {
+    fn add_file(&mut self, path: &Path, source: PathBuf, executable: bool) {
         if let Some(parent) = path.parent() {
             self.add_folder(parent);
         }
-        self.entries.insert(path.to_owned(), entry);
+        self.entries.insert(path.to_owned(), Entry::File { source, executable });
     }
 
-    /// Adds a file of the root; a symlink with everything that it leads to.
-    fn add_from(&mut self, root: &Path, path: &Path) -> anyhow::Result<()> {
-        let source = root.join(path);
-        let metadata = source
-            .symlink_metadata()
-            .with_context(|| format!("the initrd needs /{}, which the image lacks", path.display()))?;
-        if metadata.is_symlink() {
-            let target = fs_err::read_link(&source)?;
-            let next = libraries::link_destination(path, &target);
-            self.insert(path, Entry::Symlink { target });
-            return self.add_from(root, &next);
-        }
-        self.insert(path, file_entry(source, &metadata));
-        Ok(())
-    }
-
-    fn add_with_libraries(&mut self, root: &Path, path: &str, libraries: &mut LibrarySearch<'_>) -> anyhow::Result<()> {
-        self.add_from(root, Path::new(path))?;
-        for library in libraries.closure(Path::new(path))? {
-            self.add_from(root, &library)?;
-        }
-        Ok(())
-    }
-
-    fn add_tree(&mut self, tree: &Path) -> anyhow::Result<()> {
-        for entry in walkdir::WalkDir::new(tree).min_depth(1) {
+    fn add_modules(&mut self, tree: &Path) -> anyhow::Result<()> {
+        for entry in walkdir::WalkDir::new(tree) {
             let entry = entry?;
-            let path = entry.path().strip_prefix(tree)?;
-            let metadata = entry.metadata()?;
-            if metadata.is_dir() {
-                self.add_folder(path);
-            } else if metadata.is_symlink() {
-                self.add_link(path, &fs_err::read_link(entry.path())?);
-            } else {
-                self.insert(path, file_entry(entry.path().to_owned(), &metadata));
+            let is_module = entry.path().extension().is_some_and(|extension| extension == "ko");
+            if entry.file_type().is_file() && (is_module || entry.file_name() == MODULE_INDEX) {
+                self.add_file(entry.path().strip_prefix(tree)?, entry.path().to_owned(), false);
             }
         }
         Ok(())
     }
-}
-
-fn file_entry(source: PathBuf, metadata: &std::fs::Metadata) -> Entry {
-    use std::os::unix::fs::PermissionsExt as _;
-    Entry::File { source, executable: metadata.permissions().mode() & 0o111 != 0 }
 }
 
 fn write_compressed(assembly: &Assembly, out: &Path) -> anyhow::Result<()> {
@@ -146,7 +97,6 @@ fn write_compressed(assembly: &Assembly, out: &Path) -> anyhow::Result<()> {
     for (path, entry) in &assembly.entries {
         match entry {
             Entry::Folder => archive.folder(path)?,
-            Entry::Symlink { target } => archive.symlink(path, target)?,
             Entry::File { source, executable } => archive.file(path, &fs_err::read(source)?, *executable)?,
         }
     }
@@ -160,21 +110,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_symlink_brings_what_it_leads_to_and_all_parent_folders() {
-        let root = tempfile::tempdir().unwrap();
-        fs_err::create_dir_all(root.path().join("usr/bin")).unwrap();
-        fs_err::write(root.path().join("usr/bin/kmod"), "program").unwrap();
-        fs_err::os::unix::fs::symlink("kmod", root.path().join("usr/bin/modprobe")).unwrap();
-        let mut assembly = Assembly::default();
-        assembly.add_from(root.path(), Path::new("usr/bin/modprobe")).unwrap();
-        let paths: Vec<_> = assembly.entries.keys().map(|path| path.display().to_string()).collect();
-        assert_eq!(paths, ["usr", "usr/bin", "usr/bin/kmod", "usr/bin/modprobe"]);
-    }
-
-    #[test]
-    fn a_file_that_the_image_lacks_is_named() {
-        let root = tempfile::tempdir().unwrap();
-        let error = Assembly::default().add_from(root.path(), Path::new("usr/bin/absent")).unwrap_err();
-        assert_eq!(error.to_string(), "the initrd needs /usr/bin/absent, which the image lacks");
+    fn the_initrd_holds_the_program_its_modules_and_nothing_else() {
+        let modules = tempfile::tempdir().unwrap();
+        let folder = modules.path().join("usr/lib/modules/6.12.1/kernel/drivers");
+        fs_err::create_dir_all(&folder).unwrap();
+        for file in ["../../modules.dep", "../../modules.alias.bin", "nvme.ko"] {
+            fs_err::write(folder.join(file), "content").unwrap();
+        }
+        let out = modules.path().join("initrd");
+        assemble(Path::new("/proc/self/exe"), modules.path(), &out).unwrap();
+        let archive = zstd::decode_all(&*fs_err::read(&out).unwrap()).unwrap();
+        let archive = String::from_utf8_lossy(&archive);
+        for present in ["init\0", "sysroot\0", "6.12.1/modules.dep\0", "kernel/drivers/nvme.ko\0"] {
+            assert!(archive.contains(present), "{present} is missing");
+        }
+        assert!(!archive.contains("modules.alias.bin\0"));
     }
 }

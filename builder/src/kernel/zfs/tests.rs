@@ -118,7 +118,7 @@ fn the_build_configures_compiles_and_strips() {
     assert_eq!(built.unwrap(), ["zfs/module/spl.ko", "zfs/module/zfs.ko"]);
     insta::assert_snapshot!(commands.join("\n"), @"
     /build/zfs$ /bin/sh ./configure --disable-dependency-tracking --prefix=/usr --with-config=kernel --with-linux=/usr/lib/modules/6.12.107+deb13-amd64/source --with-linux-obj=/usr/lib/modules/6.12.107+deb13-amd64/build
-    /build/zfs$ make -j2
+    /build/zfs$ make -j2 CC_FLAGS_FTRACE=
     /build$ strip --strip-debug /build/zfs/module/spl.ko
     /build$ strip --strip-debug /build/zfs/module/zfs.ko
     ");

@@ -1,0 +1,93 @@
+//! `/init` of the initrd: finds the root, has the kernel verify it, and becomes its systemd.
+//!
+//! ```text
+//! /proc /sys /dev /run        [`mounts::api`]
+//! drivers, dm-verity, erofs   [`modules::load_all`]: all that the initrd brings
+//! the slot's two partitions   [`slot::Slot::find`]: by the UUIDs that follow from `roothash=`
+//! /dev/mapper/root            [`verity::open`]
+//! /sysroot, its /etc, /var    [`mounts::root`]
+//! systemd of the root         [`mounts::enter`], then exec
+//! ```
+//!
+//! A second systemd with its own udev would do the same, and did: it took a quarter of the time between
+//! power-on and the login prompt, and two thirds of the initrd's size. What it can do beyond this (a
+//! shell, other roots, passwords) an appliance must not do anyway.
+//!
+//! Whatever fails ends in a restart, which uses up one of the boot loader's tries: in the end the other
+//! slot is started. Whoever stands at the console need not be the owner, so nobody is asked anything.
+
+mod command_line;
+mod device_mapper;
+mod modules;
+mod mounts;
+mod slot;
+mod verity;
+
+use std::convert::Infallible;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use nix::sys::reboot::{RebootMode, reboot};
+
+use slot::Slot;
+
+/// How long a disk may take to appear. Sticks behind slow hubs need up to ten seconds.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// So that a person can read what is wrong.
+const RESTART_AFTER: Duration = Duration::from_secs(10);
+const SYSTEMD: &str = "/usr/lib/systemd/systemd";
+/// Tells systemd-repart that there is nothing to do; in a folder that [`mounts::root`] makes.
+const COMPLETE: &str = "/run/larder/disk-is-complete";
+
+fn main() -> ExitCode {
+    if std::process::id() != 1 {
+        eprintln!("error: this is the init of larder's initrd, and of no use otherwise");
+        return ExitCode::from(2);
+    }
+    let error = match boot() {
+        Err(error) => error,
+        Ok(never) => match never {},
+    };
+    eprintln!("larder: {error:#}\nSystem damaged or its disk missing: restart in {} s", RESTART_AFTER.as_secs());
+    std::thread::sleep(RESTART_AFTER);
+    match reboot(RebootMode::RB_AUTOBOOT) {
+        // The kernel panics when its first process ends, and restarts after that (`panic=` on its command line).
+        Err(_) => ExitCode::FAILURE,
+        Ok(never) => match never {},
+    }
+}
+
+fn boot() -> anyhow::Result<Infallible> {
+    mounts::api().context("mounting /proc, /sys, /dev and /run")?;
+    let root_hash = command_line::root_hash()?;
+    modules::load_all()?;
+    let slot = wait_until(Instant::now() + PATIENCE, || Slot::find(&root_hash))?
+        .with_context(|| format!("no disk holds the system with the root hash {root_hash}"))?;
+    println!("larder: the system is on {slot}");
+    let device = verity::open(&slot, &root_hash).context("preparing the verification of the root")?;
+    mounts::root(&device)?;
+    if slot.disk_is_complete {
+        fs_err::write(COMPLETE, "")?;
+    }
+    mounts::enter().context("leaving the initrd")?;
+    Err(Command::new(SYSTEMD).arg0("/sbin/init").env_clear().exec()).with_context(|| format!("starting {SYSTEMD}"))
+}
+
+/// Asks `probe` until it has something; `None` when the time is up.
+fn wait_until<T>(deadline: Instant, mut probe: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<Option<T>> {
+    loop {
+        let found = probe()?;
+        if found.is_some() || Instant::now() >= deadline {
+            return Ok(found);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Joins a folder and a name in a string of `mount(2)`.
+fn text(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
+}
