@@ -223,11 +223,11 @@ fn modules(names: &[String]) -> Vec<String> {
     names.iter().map(pattern).collect()
 }
 
-/// larder's words but the one that names its root device (mkosi adds the root hash, systemd finds the device), and the
-/// word that makes a read-only root usable: larder's initrd does that by itself.
+/// larder's words (mkosi adds the root hash, and systemd finds the device), and those that larder's initrd needs not to
+/// be told: what the root is, and that memory makes it usable.
 fn command_line(profile: &Profile) -> String {
-    let words = profile.kernel.command_line.iter().filter(|word| !word.starts_with("root=")).map(String::as_str);
-    words.chain(["systemd.volatile=overlay"]).collect::<Vec<_>>().join(" ")
+    let words = profile.kernel.command_line.iter().map(String::as_str);
+    words.chain(["rootfstype=erofs", "ro", "systemd.volatile=overlay"]).collect::<Vec<_>>().join(" ")
 }
 
 /// In place of mkosi's own list, which has an archive of debug symbols and no choice of mirrors (sources.list(5)).
@@ -303,7 +303,7 @@ mod tests {
         assert!(text("content.conf").contains("    /usr/share/locale\n"));
         assert!(text("content.conf").contains("    /virtio[-_]blk\\.ko\n"));
         assert!(text("10-root.conf").contains("Format=erofs"));
-        assert!(text("kernel.conf").contains("rootfstype=erofs") && !text("kernel.conf").contains("root=/"));
+        assert!(text("kernel.conf").contains("panic=10") && text("kernel.conf").contains("rootfstype=erofs"));
         assert_eq!(text("preferences.d/larder").matches("Package: ").count(), lock.packages.len());
         assert!(text("mkosi.sources").contains("Suites: trixie-security\n"));
         assert!(text("status").contains("Provides: linux-initramfs-tool, zfs-modules\n"));

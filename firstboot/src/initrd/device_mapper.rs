@@ -3,10 +3,10 @@
 //! Each is a header of 312 bytes, which the kernel answers in place, and for a table what follows it:
 //!
 //! ```text
-//!   0  version       u32 × 3     24  flags     u32      176  uuid  [129]
-//!  12  size          u32         28  event     u32      312  for a table: start of the target u64, length u64,
-//!  16  start of data u32         40  device    u64           status u32, next u32, kind [16], parameters, 0
-//!  20  targets       u32         48  name      [128]
+//!   0  version       u32 × 3     24  openers   i32       48  name  [128]
+//!  12  size          u32         28  flags     u32      176  uuid  [129]
+//!  16  start of data u32         32  event     u32      312  for a table: start of the target u64, length u64,
+//!  20  targets       u32         40  device    u64           status u32, next u32, kind [16], parameters, 0
 //! ```
 
 use std::fs::File;
@@ -73,7 +73,7 @@ impl Identity<'_> {
         put(12, &size.to_ne_bytes());
         put(16, &(HEADER as u32).to_ne_bytes());
         put(20, &u32::from(!data.is_empty()).to_ne_bytes());
-        put(24, &READ_ONLY.to_ne_bytes());
+        put(28, &READ_ONLY.to_ne_bytes());
         put(48, self.name.as_bytes());
         // The kernel refuses a UUID with a request for a device that has one already.
         if data.is_empty() {
@@ -117,7 +117,7 @@ mod tests {
         let message = IDENTITY.message(&[]);
         assert_eq!(message.len(), HEADER);
         assert_eq!(message[12..20], [0x38, 1, 0, 0, 0x38, 1, 0, 0]);
-        assert_eq!(message[20..28], [0, 0, 0, 0, 1, 0, 0, 0]);
+        assert_eq!(message[24..32], [0, 0, 0, 0, 1, 0, 0, 0], "nobody has it open; it is read-only");
         assert!(message[48..].starts_with(b"root\0") && message[176..].starts_with(b"CRYPT-VERITY-1-root\0"));
     }
 
