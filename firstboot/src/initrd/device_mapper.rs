@@ -45,10 +45,10 @@ pub(crate) struct Table {
 /// Makes a read-only device and gives its path below `/dev`.
 pub(crate) fn create(name: &str, uuid: &str, table: &Table) -> anyhow::Result<PathBuf> {
     let control = fs_err::OpenOptions::new().read(true).write(true).open("/dev/mapper/control")?;
-    let identity = Identity { name, uuid };
-    let answer = request(control.file(), Request::Create, identity.message(&[]))?;
-    request(control.file(), Request::LoadTable, identity.message(&table.to_bytes()))?;
-    request(control.file(), Request::Resume, identity.message(&[]))?;
+    let answer = request(control.file(), Request::Create, message(name, uuid, &[]))?;
+    // The kernel refuses both name and UUID with a request for a device that has them.
+    request(control.file(), Request::LoadTable, message(name, "", &table.to_bytes()))?;
+    request(control.file(), Request::Resume, message(name, "", &[]))?;
     Ok(node(u64::from_ne_bytes(std::array::from_fn(|i| answer[40 + i]))))
 }
 
@@ -57,30 +57,19 @@ fn node(device: u64) -> PathBuf {
     PathBuf::from(format!("/dev/dm-{}", device & 0xff | device >> 12 & 0xf_ff00))
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Identity<'a> {
-    name: &'a str,
-    uuid: &'a str,
-}
-
-impl Identity<'_> {
-    fn message(&self, data: &[u8]) -> Vec<u8> {
-        let mut message = vec![0; HEADER];
-        message.extend(data);
-        let size = message.len() as u32;
-        let mut put = |at: usize, bytes: &[u8]| message[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, &VERSION.to_ne_bytes());
-        put(12, &size.to_ne_bytes());
-        put(16, &(HEADER as u32).to_ne_bytes());
-        put(20, &u32::from(!data.is_empty()).to_ne_bytes());
-        put(28, &READ_ONLY.to_ne_bytes());
-        put(48, self.name.as_bytes());
-        // The kernel refuses a UUID with a request for a device that has one already.
-        if data.is_empty() {
-            put(176, self.uuid.as_bytes());
-        }
-        message
-    }
+fn message(name: &str, uuid: &str, data: &[u8]) -> Vec<u8> {
+    let mut message = vec![0; HEADER];
+    message.extend(data);
+    let size = message.len() as u32;
+    let mut put = |at: usize, bytes: &[u8]| message[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &VERSION.to_ne_bytes());
+    put(12, &size.to_ne_bytes());
+    put(16, &(HEADER as u32).to_ne_bytes());
+    put(20, &u32::from(!data.is_empty()).to_ne_bytes());
+    put(28, &READ_ONLY.to_ne_bytes());
+    put(48, name.as_bytes());
+    put(176, uuid.as_bytes());
+    message
 }
 
 impl Table {
@@ -110,11 +99,9 @@ fn request(control: &File, request: Request, mut message: Vec<u8>) -> anyhow::Re
 mod tests {
     use super::*;
 
-    const IDENTITY: Identity<'_> = Identity { name: "root", uuid: "CRYPT-VERITY-1-root" };
-
     #[test]
     fn a_device_is_created_under_its_name_and_uuid() {
-        let message = IDENTITY.message(&[]);
+        let message = message("root", "CRYPT-VERITY-1-root", &[]);
         assert_eq!(message.len(), HEADER);
         assert_eq!(message[12..20], [0x38, 1, 0, 0, 0x38, 1, 0, 0]);
         assert_eq!(message[24..32], [0, 0, 0, 0, 1, 0, 0, 0], "nobody has it open; it is read-only");
@@ -124,7 +111,7 @@ mod tests {
     #[test]
     fn a_table_follows_the_header_and_ends_on_eight_bytes() {
         let table = Table { sectors: 0x1234, kind: "verity", parameters: "1 8:3 8:4".to_owned() };
-        let message = IDENTITY.message(&table.to_bytes());
+        let message = message("root", "", &table.to_bytes());
         assert_eq!(message[20], 1, "one target");
         assert_eq!(message[HEADER + 8..HEADER + 10], [0x34, 0x12]);
         assert!(message[HEADER + 24..].starts_with(b"verity\0"));
