@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
+use indicatif::HumanBytes;
 use jiff::Timestamp;
+use rayon::prelude::*;
 
 use crate::archive::{self, Archive, SignedRelease, Universe};
 use crate::deb::{self, Deb, Ownership};
@@ -15,9 +17,9 @@ use crate::lock::{self, Lock, Lockable, LockedPackage};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::recipe::Recipe;
-use crate::report::Mistake;
+use crate::report::{self, Mistake};
 use crate::solve::PackageRequest;
-use crate::store::{Bucket, Note, Store};
+use crate::store::{Bucket, DamagedBlob, Note, Store};
 use crate::tree::UnpackedPackage;
 
 /// How far a run may go to get what it needs.
@@ -172,7 +174,7 @@ impl Session {
         let have = |package: &&LockedPackage| self.store.blob_of_size(&package.sha256, package.size).is_some();
         let missing: Vec<_> = packages.iter().filter(|package| !have(package)).collect();
         if missing.is_empty() {
-            return Ok(self.fetched(packages));
+            return Ok(self.fetched(packages, archives, snapshot));
         }
         if self.limits.offline {
             return Err(Mistake::new(format!(
@@ -183,9 +185,10 @@ impl Session {
             .hint("run the same command once without --offline")
             .into());
         }
-        let archives: BTreeMap<_, _> = archives.iter().map(|archive| (archive.name.as_str(), archive)).collect();
+        let named: BTreeMap<_, _> = archives.iter().map(|archive| (archive.name.as_str(), archive)).collect();
         let downloads =
-            missing.iter().map(|package| download(package, &archives, snapshot)).collect::<anyhow::Result<Vec<_>>>()?;
+            missing.iter().map(|package| download(package, &named, snapshot)).collect::<anyhow::Result<Vec<_>>>()?;
+        self.check_room(&downloads)?;
         let mut gone = Vec::new();
         for (package, result) in missing.iter().zip(self.fetcher.to_store(&self.store, &downloads)) {
             match result {
@@ -197,20 +200,61 @@ impl Session {
         if !gone.is_empty() {
             return Ok(Fetched::Gone(gone));
         }
-        Ok(self.fetched(packages))
+        Ok(self.fetched(packages, archives, snapshot))
     }
 
-    fn fetched(&self, packages: &[LockedPackage]) -> Fetched {
+    /// Downloads that cannot fit are not begun.
+    fn check_room(&self, downloads: &[Download]) -> anyhow::Result<()> {
+        let here =
+            |download: &Download| fs_err::metadata(self.store.partial_path(&download.sha256)).map_or(0, |m| m.len());
+        let needed: u64 = downloads.iter().map(|download| download.size.saturating_sub(here(download))).sum();
+        let room = self.store.room()?;
+        if needed <= room {
+            return Ok(());
+        }
+        let (needed, room) = (HumanBytes(needed), HumanBytes(room));
+        let what =
+            format!("{}: {needed} are to be fetched, the disk has room for {room}", self.store.folder().display());
+        Err(Mistake::new(what).hint(report::DISK_FULL_HINT).into())
+    }
+
+    fn fetched(&self, packages: &[LockedPackage], archives: &[Archive], snapshot: Timestamp) -> Fetched {
+        let from = Arc::new((archives.to_vec(), snapshot));
         let fetched = |locked: &LockedPackage| FetchedPackage {
             locked: locked.clone(),
             file: self.store.blob_path(&locked.sha256),
+            from: from.clone(),
         };
         Fetched::All(packages.iter().map(fetched).collect())
     }
 
-    /// Unpacks packages that [`Session::locked_packages`] gave out, in their order.
+    /// Unpacks packages that [`Session::locked_packages`] gave out, in their order. Those that are damaged in
+    /// the store are fetched again, once.
     pub fn unpack(&self, packages: &[FetchedPackage], ownership: Ownership) -> anyhow::Result<Vec<UnpackedPackage>> {
-        let debs = packages.iter().map(|FetchedPackage { locked, file }| Deb {
+        match self.unpack_once(packages, ownership) {
+            Err(error) if error.chain().any(|cause| cause.is::<DamagedBlob>()) => self.replace_damaged(packages)?,
+            result => return result,
+        }
+        self.unpack_once(packages, ownership)
+    }
+
+    /// Where one file is damaged, others may be too: all are read.
+    fn replace_damaged(&self, packages: &[FetchedPackage]) -> anyhow::Result<()> {
+        packages.par_iter().try_for_each(|FetchedPackage { locked, .. }| {
+            if self.store.sound_blob(&locked.sha256)?.is_none() {
+                let LockedPackage { name, version, .. } = locked;
+                self.progress.note(format!("{name} {version} was damaged in the cache and has been removed"));
+            }
+            anyhow::Ok(())
+        })?;
+        let Some(first) = packages.first() else { return Ok(()) };
+        let (archives, snapshot) = &*first.from;
+        let locked: Vec<LockedPackage> = packages.iter().map(|package| package.locked.clone()).collect();
+        self.fetch_packages(&locked, archives, *snapshot)
+    }
+
+    fn unpack_once(&self, packages: &[FetchedPackage], ownership: Ownership) -> anyhow::Result<Vec<UnpackedPackage>> {
+        let debs = packages.iter().map(|FetchedPackage { locked, file, .. }| Deb {
             label: format!("{} {}", locked.name, locked.version),
             sha256: locked.sha256,
             file: file.clone(),
@@ -234,6 +278,8 @@ pub struct FetchedPackage {
     pub locked: LockedPackage,
     /// The .deb.
     pub file: PathBuf,
+    /// Where it may be fetched again: the archives of its lock, and the lock's date.
+    from: Arc<(Vec<Archive>, Timestamp)>,
 }
 
 enum Fetched {
@@ -318,7 +364,7 @@ impl archive::Fetch for Source<'_> {
 
     fn blob(&self, url: &str, sha256: &Hash, size: u64) -> anyhow::Result<PathBuf> {
         let Session { store, fetcher, .. } = self.session;
-        if let Some(path) = store.blob_of_size(sha256, size) {
+        if let Some(path) = store.sound_blob(sha256)? {
             return Ok(path);
         }
         let label = url.rsplit("/dists/").next().unwrap_or(url).to_owned();
@@ -327,7 +373,14 @@ impl archive::Fetch for Source<'_> {
     }
 
     fn derived(&self, recipe: &Recipe, make: &dyn Fn(&Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
-        self.session.store.entry(Bucket::Indices, recipe, make)
+        let Session { store, progress, .. } = self.session;
+        let path = store.entry(Bucket::Indices, recipe, make)?;
+        // What the signatures vouch for is what was read when it was made.
+        if store.is_sound(Bucket::Indices, &recipe.key())? {
+            return Ok(path);
+        }
+        progress.note("an index was damaged in the cache: reading it again");
+        store.entry(Bucket::Indices, recipe, make)
     }
 
     fn note(&self, line: &str) {

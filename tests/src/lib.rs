@@ -9,11 +9,13 @@
 //! Every VM's console is logged to `target/vm-logs/STORY.log`.
 
 mod build;
+mod ordinary;
 mod slots;
 mod story;
 mod verity;
 
 pub use build::{image, larder, target_folder, workspace};
+pub use ordinary::OrdinaryUser;
 pub use slots::Slot;
 pub use story::{BOOT, SharedVm, Story, TestVm};
 pub use verity::VerityTree;

@@ -1,14 +1,19 @@
-//! The programs for the image, `firstboot` and the initrd's `/init`: static binaries, compiled from the sources that
-//! larder itself was compiled from.
+//! The programs for the image, `firstboot` and the initrd's `/init`: static binaries, compiled from the sources in the
+//! project, or else from those that larder itself was compiled from.
+//!
+//! Their bytes depend on the sources and the toolchain (`rust-toolchain.toml`) alone: paths of this machine
+//! are replaced by fixed ones, and the linker is the toolchain's own, as every host has another `ld`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context as _;
+use serde::Deserialize;
 
 use crate::hash::Hash;
 use crate::recipe::Recipe;
-use crate::report::Mistake;
+use crate::report::{self, Mistake};
 use crate::sbom::crates::{self, Crate};
 use crate::session::Session;
 use crate::store::{Bucket, Store};
@@ -16,7 +21,7 @@ use crate::store::{Bucket, Store};
 /// Static, so that the program depends on nothing in the image.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// Raise when the same sources give another program.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 /// Raise when the same sources give another list of crates.
 const CRATES_REVISION: u32 = 1;
 /// Name of the list within its entry.
@@ -36,16 +41,18 @@ pub(super) struct Programs {
 
 /// Compiles the programs, when they are not in the store.
 pub(super) fn programs(session: &Session) -> anyhow::Result<Programs> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the sources have no top folder")?;
-    if !sources.join("firstboot/Cargo.toml").is_file() {
+    let compiled_from = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the sources have no top folder")?;
+    let has_sources = |folder: &Path| folder.join("firstboot/Cargo.toml").is_file();
+    let sources = if has_sources(session.project.root()) { session.project.root() } else { compiled_from };
+    if !has_sources(sources) {
         return Err(Mistake::new(format!("{}: the sources of `firstboot` are gone", sources.display()))
             .hint("run larder from a checkout of its repository: cargo run --release -- build ...")
             .into());
     }
+    let sources = &fs_err::canonicalize(sources)?;
     let recipe = recipe(sources)?;
     let folder = session.store.entry(Bucket::Firstboot, &recipe, |into| {
-        let compiled =
-            session.progress.step("firstboot", || compile(sources, &session.store.folder().join("cargo")))?;
+        let compiled = session.progress.step("firstboot", || compile(sources, &session.store.until_restart("cargo")?))?;
         fs_err::create_dir_all(into.join("root/usr/bin"))?;
         fs_err::copy(compiled.join("firstboot"), into.join("root/usr/bin/firstboot"))?;
         fs_err::copy(compiled.join("firstboot-initrd"), into.join("init"))?;
@@ -107,23 +114,69 @@ fn recipe(sources: &Path) -> anyhow::Result<Recipe> {
 /// Gives the folder of the binaries.
 fn compile(sources: &Path, target_folder: &Path) -> anyhow::Result<PathBuf> {
     ensure_target(sources)?;
-    // No path of this machine may reach the image.
-    let remap = [(sources, "/larder"), (&cargo_home()?, "/cargo")]
-        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    let flags = rust_flags(sources)?;
     let output = cargo(sources)
         .args(["build", "--locked", "--profile", "appliance", "--target", TARGET, "--package", "firstboot", "--bins"])
         .arg("--target-dir")
         .arg(target_folder)
-        .env("CARGO_ENCODED_RUSTFLAGS", remap.join("\u{1f}"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .output()
         .context("starting cargo")?;
     if !output.status.success() {
-        anyhow::bail!(
-            "compiling firstboot for {TARGET} failed:\n{}",
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
+        let what = format!("compiling firstboot for {TARGET}");
+        return Err(report::program_failed(&what, output.status, &output.stderr));
     }
     Ok(target_folder.join(TARGET).join("appliance"))
+}
+
+/// No path of this machine may reach the image, and none of its programs decide about it.
+fn rust_flags(sources: &Path) -> anyhow::Result<Vec<String>> {
+    let mut paths = vec![(sources.to_owned(), "/larder".to_owned()), (cargo_home()?, "/cargo".to_owned())];
+    // Crates of a registry lie in a folder that is named after its address; later prefixes win (rustc's book).
+    paths.extend(crate_folders(sources)?.into_iter().map(|folder| (folder, "/crates".to_owned())));
+    // Where the component `rust-src` is installed, rustc names its files instead of those that it was built from.
+    let says = |args: &[&str]| Ok::<_, anyhow::Error>(String::from_utf8(rustc(sources, args)?.stdout)?);
+    let sysroot = PathBuf::from(says(&["--print", "sysroot"])?.trim());
+    let version = says(&["--version", "--verbose"])?;
+    let commit = version.lines().find_map(|line| line.strip_prefix("commit-hash: ")).unwrap_or_default();
+    paths.push((sysroot.join("lib/rustlib/src/rust"), format!("/rustc/{commit}")));
+    let remap = paths.into_iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    Ok(remap.chain(["-Clinker=rust-lld".to_owned()]).collect())
+}
+
+/// The folders in which the sources of other people's crates lie; cargo fetches what is not there.
+fn crate_folders(sources: &Path) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let output = cargo(sources)
+        .args(["metadata", "--locked", "--format-version", "1", "--filter-platform", TARGET])
+        .output()
+        .context("starting cargo")?;
+    if !output.status.success() {
+        return Err(report::program_failed("`cargo metadata`", output.status, &output.stderr));
+    }
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).context("reading cargo's metadata")?;
+    let others = metadata.packages.iter().filter(|package| package.source.is_some());
+    Ok(others.filter_map(|package| package.manifest_path.ancestors().nth(2)).map(Path::to_owned).collect())
+}
+
+/// The part of `cargo metadata` that says where crates lie.
+#[derive(Debug, Deserialize)]
+struct Metadata {
+    packages: Vec<MetadataPackage>,
+}
+
+#[derive(Debug, Deserialize)]
+struct MetadataPackage {
+    /// Absent for crates of the project.
+    source: Option<String>,
+    manifest_path: PathBuf,
+}
+
+/// Runs the project's rustc.
+fn rustc(sources: &Path, args: &[&str]) -> anyhow::Result<std::process::Output> {
+    let output = Command::new("rustc").args(args).current_dir(sources).output();
+    output.map_err(|error| {
+        Mistake::new("`rustc` cannot be run").because(error).hint("install Rust: https://rustup.rs").into()
+    })
 }
 
 /// Adds Rust's standard library for the appliance's target when the toolchain of `sources` lacks it:
@@ -132,13 +185,7 @@ fn compile(sources: &Path, target_folder: &Path) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// A [`Mistake`] that names the command to run.
 pub fn ensure_target(sources: &Path) -> anyhow::Result<()> {
-    let output = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .current_dir(sources)
-        .output()
-        .map_err(|error| {
-            Mistake::new("`rustc` cannot be run").because(error).hint("install Rust: https://rustup.rs")
-        })?;
+    let output = rustc(sources, &["--print", "target-libdir", "--target", TARGET])?;
     let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     if output.status.success() && folder.is_dir() {
         return Ok(());

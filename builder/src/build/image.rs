@@ -47,6 +47,21 @@ pub(super) struct Parts {
     pub(super) inputs: Vec<Input>,
 }
 
+impl Parts {
+    /// The parts are in the output by themselves, in the image, and compressed at worst by nothing.
+    pub(super) fn room_for_outputs(&self) -> std::io::Result<u64> {
+        let sizes = [&self.root, &self.verity, &self.uki].map(|path| fs_err::metadata(path).map(|file| file.len()));
+        Ok(3 * sizes.into_iter().sum::<std::io::Result<u64>>()?)
+    }
+
+    /// Whether the parts are still what was made; what is not is removed from the store.
+    pub(super) fn are_sound(&self, session: &Session) -> anyhow::Result<bool> {
+        let sound = self.inputs.iter().filter(|input| ["root", "uki"].contains(&&*input.name));
+        let sound = sound.map(|input| session.store.is_sound(Bucket::Images, &input.key));
+        Ok(sound.collect::<anyhow::Result<Vec<_>>>()?.into_iter().all(|sound| sound))
+    }
+}
+
 /// Root file system, hash tree, initrd and UKI, and what is told about them.
 pub(super) fn parts(inputs: &Inputs<'_>) -> anyhow::Result<Parts> {
     let store = &inputs.session.store;

@@ -29,6 +29,8 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread::{self, ScopedJoinHandle};
 
+use anyhow::Context as _;
+
 use crate::deb::Ownership;
 use crate::image::output::Manifest;
 use crate::image::version::Version;
@@ -74,14 +76,28 @@ pub fn enter_namespace() -> anyhow::Result<()> {
 /// Builds the image of `profile` and fills the output folder. The process must be in its namespace
 /// ([`enter_namespace`]).
 pub fn build(session: &Session, profile: &Profile, options: &Options) -> anyhow::Result<Built> {
-    let stages = Stages::run(session, profile, options.version.clone())?;
-    publish::publish(session, &stages, &options.out)
+    twice(session, || {
+        let stages = Stages::run(session, profile, options.version.clone())?;
+        publish::publish(session, &stages, &options.out)
+    })
 }
 
 /// Builds the disk image alone, at `path`.
 pub fn build_disk(session: &Session, profile: &Profile, version: Option<Version>, path: &Path) -> anyhow::Result<()> {
-    let stages = Stages::run(session, profile, version)?;
-    publish::assemble(session, &stages, path)
+    twice(session, || {
+        let stages = Stages::run(session, profile, version.clone())?;
+        publish::build_disk(session, &stages, path)
+    })
+}
+
+/// Runs once more what finds parts of an image that were damaged in the store since they were made, and are
+/// gone now.
+fn twice<T>(session: &Session, run: impl Fn() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
+    if let Some(result) = run()? {
+        return Ok(result);
+    }
+    session.progress.note("parts of the image were damaged in the cache: making them again");
+    run()?.context("parts of the image are damaged as soon as they are made")
 }
 
 /// Makes the finished root of `profile` and looks it over.

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use indicatif::HumanBytes;
 
 use super::{Built, Explanation, Stages};
 use crate::hash::HashingWriter;
@@ -12,6 +13,7 @@ use crate::image::gpt::Layout;
 use crate::image::output::{Artifact, Manifest, Output, OutputFile, Package, SCHEMA, Staging};
 use crate::image::{compress, disk, sparse};
 use crate::recipe::Recipe;
+use crate::report;
 use crate::session::Session;
 use crate::store::Outcome;
 
@@ -23,8 +25,15 @@ const LOADER_CONF: &str = "# The newest system that still has tries left starts 
     timeout 0\n\
     editor no\n";
 
-/// Assembles the disk image at `path`.
-pub(super) fn assemble(session: &Session, stages: &Stages, path: &Path) -> anyhow::Result<()> {
+/// Assembles the disk image at `path`; `None` as in [`publish`].
+pub(super) fn build_disk(session: &Session, stages: &Stages, path: &Path) -> anyhow::Result<Option<()>> {
+    if !stages.parts.are_sound(session)? {
+        return Ok(None);
+    }
+    assemble(session, stages, path).map(Some)
+}
+
+fn assemble(session: &Session, stages: &Stages, path: &Path) -> anyhow::Result<()> {
     let parts = disk::Parts {
         version: &stages.version,
         root_erofs: &stages.parts.root,
@@ -37,8 +46,19 @@ pub(super) fn assemble(session: &Session, stages: &Stages, path: &Path) -> anyho
     session.progress.step("Image", || disk::assemble(&parts, path))
 }
 
-/// Fills the output folder, unless it holds this very build.
-pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Built> {
+/// Fills the output folder, unless it holds this very build. `None` when parts of the image were damaged in
+/// the store since they were made: as they would become something that lasts, they are read before. They are
+/// gone then, and the stages must run again.
+pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Option<Built>> {
+    fill(session, stages, out).map_err(|error| {
+        let room = stages.parts.room_for_outputs().map(|size| format!("up to {}", HumanBytes(size)));
+        let room = room.unwrap_or_else(|_| "some room".to_owned());
+        let hint = format!("the output takes {room}; name a folder that has it and that you may write to: --out DIR");
+        report::blame_disk(error, out, hint)
+    })
+}
+
+fn fill(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Option<Built>> {
     let output = Output::open(out, &stages.profile, &stages.version, &session.progress)?;
     let mut manifest = manifest(stages);
     let recipe = recipe(&manifest, stages)?;
@@ -48,6 +68,9 @@ pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow:
         session.store.used(&recipe, Outcome::Found);
         manifest = published;
     } else {
+        if !stages.parts.are_sound(session)? {
+            return Ok(None);
+        }
         let start = Instant::now();
         let staging = output.stage()?;
         manifest.files = write(session, stages, &staging)?;
@@ -55,7 +78,7 @@ pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow:
         session.store.used(&recipe, Outcome::Made(start.elapsed()));
     }
     let explanation = Explanation::of_build(&session.store, &session.subject(&stages.profile))?;
-    Ok(Built { image, manifest, explanation })
+    Ok(Some(Built { image, manifest, explanation }))
 }
 
 /// The manifest as it can be told before there are files.

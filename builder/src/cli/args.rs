@@ -171,8 +171,11 @@ pub(super) struct InspectArgs {
     /// An image: .img or .img.zst
     pub(super) image: PathBuf,
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "compare")]
     pub(super) json: bool,
+    /// Compare with another image instead: the first differing partition and file; exit 1 when there is one
+    #[arg(long, value_name = "OTHER")]
+    pub(super) compare: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -206,6 +209,8 @@ pub(super) enum CacheVerb {
         #[arg(long, default_value_t = 30)]
         days: u64,
     },
+    /// Read everything, and remove what is damaged; exit 1 when something was
+    Verify,
     /// Remove everything
     Clean,
 }

@@ -40,9 +40,9 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Try(args) => try_image::run(&common, &args),
         Verb::Lint(args) => lint::run(&common, &args),
         Verb::Why(args) => why::run(&common, &args),
-        Verb::Inspect(args) => inspect::run(&args),
+        Verb::Inspect(args) => inspect::run(&common, &args),
         Verb::Diff(args) => diff::run(&common, &args),
-        Verb::Cache { verb } => cache::run(&verb),
+        Verb::Cache { verb } => cache::run(&common, &verb),
         Verb::Tools { verb } => tools::run(&common, verb),
         Verb::MapIds { pid, uid, gid } => namespace::map_ids(pid, uid, gid).map(|()| ExitCode::SUCCESS),
         Verb::SandboxExec(args) => namespace::exec_sandbox(&args.spec, &args.argv),
@@ -67,7 +67,9 @@ impl Common {
     }
 
     fn session(&self, limits: Limits) -> anyhow::Result<Session> {
-        Ok(Session::new(self.project()?, Store::open(None)?, self.progress(), limits))
+        let (project, progress) = (self.project()?, self.progress());
+        let store = Store::open_aloud(None, &progress)?;
+        Ok(Session::new(project, store, progress, limits))
     }
 }
 

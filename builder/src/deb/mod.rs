@@ -35,7 +35,7 @@ use crate::hash::Hash;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::report::Mistake;
-use crate::store::{Bucket, Store};
+use crate::store::{BlobReader, Bucket, Store};
 
 pub use ar::ArError;
 pub use control::{Control, Source};
@@ -127,8 +127,7 @@ fn explain(deb: &Path, error: anyhow::Error) -> anyhow::Error {
     if causes.any(is_the_disks) {
         return error.context(format!("unpacking {}", deb.display()));
     }
-    let hint =
-        "remove the file and run the command again, to fetch it anew; if that does not help, the package itself is bad";
+    let hint = "its bytes are those that the signed index names, so the package itself is bad: run `larder lock` for a newer version, or leave it out (`packages.forbid`)";
     Mistake::new(format!("{}: not a usable Debian package", deb.display())).hint(hint).because(error).into()
 }
 
@@ -260,7 +259,7 @@ fn unpack_to_store(store: &Store, deb: &Deb, ownership: Ownership) -> anyhow::Re
     };
     let mut recipe = recipe(&deb.sha256, ownership);
     recipe.about(&subject);
-    store.entry(Bucket::Unpacked, &recipe, |into| unpack(&deb.file, into, ownership).map(drop))
+    store.entry(Bucket::Unpacked, &recipe, |into| unpack_checked(deb, into, ownership))
 }
 
 fn recipe(deb: &Hash, ownership: Ownership) -> Recipe {
@@ -277,6 +276,15 @@ fn recipe(deb: &Hash, ownership: Ownership) -> Recipe {
 pub fn unpacked(store: &Store, deb: &Hash) -> Option<PathBuf> {
     let entry = |ownership| store.existing_entry(Bucket::Unpacked, &recipe(deb, ownership));
     entry(Ownership::Keep).or_else(|| entry(Ownership::Ignore))
+}
+
+/// A damaged file must neither get into an image nor be blamed on the package: so its hash is compared
+/// before anything else is said about it.
+fn unpack_checked(deb: &Deb, into: &Path, ownership: Ownership) -> anyhow::Result<()> {
+    let mut file = BlobReader::open(&deb.file, &deb.sha256)?;
+    let unpacked = unpack_stream(&mut file, into, ownership);
+    file.finish()?;
+    unpacked.map(drop).map_err(|error| explain(&deb.file, error))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::error::FetchError;
 use super::http::{self, Resume};
 use super::{Batch, Download};
 use crate::hash::Hasher;
-use crate::store::Store;
+use crate::store::{Store, files};
 
 /// A download with what is here of it so far.
 #[derive(Debug)]
@@ -190,23 +190,11 @@ impl Partial {
     /// Opens and locks the partial file, hashing what an earlier run left.
     fn open(store: &Store, wanted: &Download) -> Result<Self, FetchError> {
         let path = store.partial_path(&wanted.sha256);
-        let mut partial = Self::open_locked(path.clone()).map_err(|source| FetchError::Disk { path, source })?;
+        let opened = files::open_locked(&path);
+        let file = opened.map_err(|source| FetchError::Disk { path: path.clone(), source })?;
+        let mut partial = Self { path, file, hasher: Hasher::default(), length: 0 };
         partial.take_stock(wanted.size)?;
         Ok(partial)
-    }
-
-    /// The holder of the lock may rename or remove the file; who waited for it then holds a lock on a
-    /// file without a name and starts over.
-    fn open_locked(path: PathBuf) -> io::Result<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        loop {
-            let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-            let file = file.into_parts().0;
-            file.lock()?;
-            if fs::metadata(&path).is_ok_and(|named| file.metadata().is_ok_and(|locked| locked.ino() == named.ino())) {
-                return Ok(Self { path, file, hasher: Hasher::default(), length: 0 });
-            }
-        }
     }
 
     fn take_stock(&mut self, size: u64) -> Result<(), FetchError> {

@@ -174,7 +174,7 @@ pub fn inspect(path: &Path) -> Result<Report> {
 }
 
 /// Opens an image; a compressed one is unpacked into an unnamed temporary file first.
-fn open(path: &Path) -> Result<File> {
+pub(super) fn open(path: &Path) -> Result<File> {
     let problem = |error: io::Error| Mistake::new(format!("cannot open {}", path.display())).because(error);
     let image = File::open(path).map_err(problem)?;
     if !image.metadata()?.is_file() {
@@ -211,7 +211,7 @@ fn is_disk_full(error: &anyhow::Error) -> bool {
         .any(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
-fn read_table(mut image: &File, path: &Path) -> Result<(Uuid, Table, Vec<PartitionReport>)> {
+pub(super) fn read_table(mut image: &File, path: &Path) -> Result<(Uuid, Table, Vec<PartitionReport>)> {
     let size = image.metadata()?.len();
     let no_image = |error: gptman::Error| {
         Mistake::new(format!("{} is no disk image: it has no valid GUID partition table", path.display()))

@@ -4,6 +4,7 @@
 //! The same parts give the same bytes, and holes stay holes, so an image of 2.6 GiB takes no more
 //! room on the builder's disk than what is in it.
 
+pub mod compare;
 pub mod compress;
 pub mod disk;
 pub mod esp;

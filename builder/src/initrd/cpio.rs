@@ -13,26 +13,26 @@ const PROGRAM: u32 = 0o100_755;
 
 /// Writes entries in the order they are given; parents before children is the caller's duty.
 #[derive(Debug)]
-pub(super) struct Writer<W> {
+pub(crate) struct Writer<W> {
     out: W,
     inode: u32,
 }
 
 impl<W: Write> Writer<W> {
-    pub(super) fn new(out: W) -> Self {
+    pub(crate) fn new(out: W) -> Self {
         Self { out, inode: 0 }
     }
 
-    pub(super) fn folder(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn folder(&mut self, path: &Path) -> io::Result<()> {
         self.entry(path.as_os_str().as_bytes(), FOLDER, &[])
     }
 
-    pub(super) fn file(&mut self, path: &Path, data: &[u8], executable: bool) -> io::Result<()> {
+    pub(crate) fn file(&mut self, path: &Path, data: &[u8], executable: bool) -> io::Result<()> {
         self.entry(path.as_os_str().as_bytes(), if executable { PROGRAM } else { FILE }, data)
     }
 
     /// Writes the end mark and gives the writer back.
-    pub(super) fn finish(mut self) -> io::Result<W> {
+    pub(crate) fn finish(mut self) -> io::Result<W> {
         self.inode = 0;
         self.entry(b"TRAILER!!!", 0, &[])?;
         Ok(self.out)

@@ -10,7 +10,7 @@
 //! It is read by the firmware, hashed by it up to three times for a TPM, and unpacked by the kernel before anything else
 //! happens: what does not help to mount the root does not belong here.
 
-mod cpio;
+pub(crate) mod cpio;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

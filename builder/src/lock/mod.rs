@@ -40,8 +40,9 @@ pub use diff::{Change, Diff};
 use crate::archive::{PackageView, Suite, Universe};
 use crate::hash::Hash;
 use crate::recipe::Recipe;
-use crate::report::Mistake;
+use crate::report::{self, Mistake};
 use crate::solve::{self, PackageRequest};
+use crate::store::files;
 
 /// The format's version; no other number can be read or written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,18 +212,25 @@ impl Lock {
     /// Writes the lock file: the old one stays until the new one is complete and on disk.
     pub fn write(&self, path: &Path, command: &str) -> Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let write = || -> Result<()> {
-            let mut file = tempfile::Builder::new()
-                .prefix(".lock-")
-                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-                .tempfile_in(folder)?;
+        let name = path.file_name().context("a lock has a name")?.to_string_lossy();
+        // One name for all writers, who take turns: what a killed one leaves, the next one uses.
+        let staged = folder.join(format!(".{name}.new"));
+        let write = |mut file: std::fs::File| -> Result<()> {
+            file.set_len(0)?;
             file.write_all(self.render(command).as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            fs_err::File::open(folder)?.sync_all()?;
-            Ok(())
+            file.sync_all()?;
+            fs_err::rename(&staged, path)?;
+            Ok(fs_err::File::open(folder)?.sync_all()?)
         };
-        write().with_context(|| format!("writing {}", path.display()))
+        let written = files::open_locked(&staged).map_err(anyhow::Error::from).and_then(|file| {
+            write(file).inspect_err(|_| {
+                let _ = fs_err::remove_file(&staged);
+            })
+        });
+        written.map_err(|error| {
+            let hint = "make room there, or let the folder be written";
+            report::blame_disk(error.context(format!("writing {}", path.display())), path, hint)
+        })
     }
 
     /// Whether this lock answers the request.

@@ -5,6 +5,8 @@
 //! to be root. The real root takes the same way, so that both produce the same bytes.
 
 mod enter;
+mod hurdle;
+mod ids;
 mod mounts;
 mod sandbox;
 

@@ -15,7 +15,13 @@ use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::mounts::mount_overlay;
-use crate::report::Mistake;
+use crate::report::{self, Mistake};
+
+/// Names a shared library that every program in a sandbox loads first: to watch what maintainer scripts do, or to
+/// show them another clock. Variables of libfaketime are handed on for that.
+const PRELOAD: &str = "LARDER_PRELOAD";
+/// Where it is inside.
+const PRELOADED: &str = "/run/larder-preload.so";
 
 /// A folder of the host that is visible inside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,13 +60,23 @@ impl Sandbox {
             ("TZ", "UTC"),
             ("TERM", "linux"),
         ];
-        Self {
+        let sandbox = Self {
             root,
             binds: Vec::new(),
             network: false,
             environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             directory: "/".into(),
+        };
+        match std::env::var_os(PRELOAD) {
+            Some(library) if !library.is_empty() => sandbox.preloading(Path::new(&library)),
+            _ => sandbox,
         }
+    }
+
+    fn preloading(self, library: &Path) -> Self {
+        let sandbox = self.bind(library, Path::new(PRELOADED)).env("LD_PRELOAD", PRELOADED);
+        let its_own = std::env::vars().filter(|(name, _)| name.starts_with("FAKETIME") || name == "NO_FAKE_STAT");
+        its_own.fold(sandbox, |sandbox, (name, value)| sandbox.env(&name, value))
     }
 
     /// Shows a host path at the same or another path inside, read-only.
@@ -146,7 +162,7 @@ impl SandboxCommand<'_> {
             return Ok(output.stdout);
         }
         let said = [output.stdout, output.stderr].concat();
-        anyhow::bail!("{} failed ({}):\n{}", self.shown(), output.status, tail(&said));
+        Err(report::program_failed(&self.shown(), output.status, &said))
     }
 
     /// Runs quietly; how it ended and what it said, for callers who read a failure's complaints.
@@ -163,12 +179,6 @@ impl SandboxCommand<'_> {
         let words: Vec<_> = self.argv.iter().map(|word| word.to_string_lossy()).collect();
         format!("`{}`", words.join(" "))
     }
-}
-
-/// The last 4 KiB, enough for a compiler's or maintainer script's complaint.
-fn tail(said: &[u8]) -> String {
-    let start = said.len().saturating_sub(4096);
-    String::from_utf8_lossy(&said[start..]).trim_end().to_owned()
 }
 
 /// The hidden verb `sandbox-exec`: new namespaces, then `sandbox-init` as their first process.

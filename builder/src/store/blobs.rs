@@ -10,6 +10,54 @@ use super::{Store, commit_file, files};
 use crate::hash::{Hash, Hasher};
 use crate::report::Mistake;
 
+/// A stored file is not what it was when it was stored.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: damaged in the cache: sha256 {got} instead of {expected}", path.display())]
+pub struct DamagedBlob {
+    /// The file.
+    pub path: PathBuf,
+    /// The hash of what was stored.
+    pub expected: Hash,
+    /// The hash of what is there.
+    pub got: Hash,
+}
+
+/// A file that is hashed while it is read.
+#[derive(Debug)]
+pub struct BlobReader {
+    file: std::fs::File,
+    path: PathBuf,
+    expected: Hash,
+    hasher: Hasher,
+}
+
+impl BlobReader {
+    /// Opens a file that should have this hash.
+    pub fn open(path: &Path, expected: &Hash) -> io::Result<Self> {
+        let file = fs::File::open(path)?.into_parts().0;
+        Ok(Self { file, path: path.to_owned(), expected: *expected, hasher: Hasher::default() })
+    }
+
+    /// Reads what is left, and compares.
+    ///
+    /// # Errors
+    /// [`DamagedBlob`] when the file has another hash.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        io::copy(&mut self, &mut io::sink()).with_context(|| format!("reading {}", self.path.display()))?;
+        let Self { path, expected, hasher, .. } = self;
+        let got = hasher.finish();
+        if got == expected { Ok(()) } else { Err(DamagedBlob { path, expected, got }.into()) }
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
 impl Store {
     /// Where a blob is or would be.
     pub fn blob_path(&self, hash: &Hash) -> PathBuf {
@@ -27,11 +75,20 @@ impl Store {
     }
 
     /// The blob, when it is there with this size. Presence is not validity: a disk fault may have cut
-    /// it short, and a wrong size costs nothing to notice. [`Exclusive::verify`](super::Exclusive::verify)
-    /// reads every byte.
+    /// it short, and a wrong size costs nothing to notice. Whoever reads it checks the rest, by [`BlobReader`].
     pub fn blob_of_size(&self, hash: &Hash, size: u64) -> Option<PathBuf> {
         let metadata = fs::symlink_metadata(self.blob_path(hash)).ok()?;
         if metadata.len() == size { self.blob(hash) } else { None }
+    }
+
+    /// The blob, when it is there and every byte of it is right; a damaged one is removed.
+    pub fn sound_blob(&self, hash: &Hash) -> anyhow::Result<Option<PathBuf>> {
+        let Some(path) = self.blob(hash) else { return Ok(None) };
+        if Hash::of_file(&path)? == *hash {
+            return Ok(Some(path));
+        }
+        fs::remove_file(&path).or_else(files::ignore_missing)?;
+        Ok(None)
     }
 
     /// Stores what `reader` yields, provided that it has the expected hash.

@@ -5,6 +5,10 @@
 //! it. Within the same boot the page cache is the truth, so the entry is good; after a crash or power
 //! cut the boot id differs, the entry may have holes, and it is made again. Syncing is left to the
 //! [`Syncer`](super::syncer::Syncer), which is done before the [`Store`] is closed.
+//!
+//! Its `.digest` file says what it held when it was made ([`digest`](super::digest)). Nobody reads a whole
+//! entry to use it, so [`Exclusive::verify`](super::Exclusive::verify) and [`Store::is_sound`] are where
+//! damage is noticed that came later.
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use fs_err as fs;
 
-use super::{Store, files};
+use super::{Store, digest, files};
 use crate::hash::Hash;
 use crate::recipe::Recipe;
 
@@ -134,7 +138,8 @@ impl Store {
     ) -> anyhow::Result<(PathBuf, Outcome)> {
         let path = self.entry_path(bucket, &recipe.key());
         let mut state = open_state(&state_path(&path))?;
-        state.lock().with_context(|| format!("waiting for {}", path.display()))?;
+        let why = || format!("waiting for another larder, which makes the same thing ({})", bucket.folder());
+        self.shared.waiting.lock(&state, why).with_context(|| format!("waiting for {}", path.display()))?;
         // The one before us may have made it while we waited.
         if let Some(path) = self.existing_entry(bucket, recipe) {
             return Ok((path, Outcome::Found));
@@ -145,9 +150,17 @@ impl Store {
         let scratch = self.scratch(bucket.folder())?;
         let start = Instant::now();
         make(scratch.path())?;
+        let digest = digest::of_tree(scratch.path(), &self.shared.known)
+            .with_context(|| format!("reading what was made for {}", path.display()))?;
         // Before the rename: an entry without a state is not trusted.
-        write_state(&mut state, &boot_id())?;
-        scratch.rename(&path)?;
+        let committed = fs::write(digest_path(&path), format!("{digest}\n"))
+            .map_err(anyhow::Error::from)
+            .and_then(|()| write_state(&mut state, &boot_id()))
+            .and_then(|()| Ok(scratch.rename(&path)?));
+        if committed.is_err() {
+            let _ = fs::remove_file(digest_path(&path));
+        }
+        committed?;
         self.shared.syncer.add(path.clone());
         Ok((path, Outcome::Made(start.elapsed())))
     }
@@ -155,12 +168,10 @@ impl Store {
     /// The entry, when it is there and whole; counts as a use for [`super::Exclusive::prune`].
     pub fn existing_entry(&self, bucket: Bucket, recipe: &Recipe) -> Option<PathBuf> {
         let path = self.entry_path(bucket, &recipe.key());
-        if !path.is_dir() {
-            return None;
-        }
+        // The state before the folder: whoever makes an entry again removes the folder, writes the state, and renames last.
         let state = state_path(&path);
         let content = fs::read_to_string(&state).ok()?;
-        if content != DURABLE && content != boot_id() {
+        if (content != DURABLE && content != boot_id()) || !path.is_dir() {
             return None;
         }
         files::stamp(&state, &fs::symlink_metadata(&state).ok()?);
@@ -172,9 +183,47 @@ impl Store {
         self.shared.uses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether an entry, which is there, still holds what it held when it was made; one that does not is
+    /// removed, so that asking for it makes it again. Reads all of it: for those that are about to become
+    /// something that lasts, an image say.
+    pub fn is_sound(&self, bucket: Bucket, key: &Hash) -> anyhow::Result<bool> {
+        let path = self.entry_path(bucket, key);
+        if damage(&path, &self.shared.known).is_none() {
+            return Ok(true);
+        }
+        let state = open_state(&state_path(&path))?;
+        state.lock().with_context(|| format!("waiting for {}", path.display()))?;
+        remove(&path)?;
+        Ok(false)
+    }
+
     fn entry_path(&self, bucket: Bucket, key: &Hash) -> PathBuf {
         self.folder().join(bucket.folder()).join(key.to_string())
     }
+}
+
+/// What is wrong with an entry; nothing when it is what was made.
+pub(super) fn damage(entry: &Path, known: &digest::Known) -> Option<String> {
+    let state = fs::read_to_string(state_path(entry)).unwrap_or_default();
+    if state != DURABLE && state != boot_id() {
+        return Some("the machine stopped before it was safely on the disk".to_owned());
+    }
+    let Ok(recorded) = fs::read_to_string(digest_path(entry)) else {
+        return Some("nothing is recorded about its content".to_owned());
+    };
+    let found = match digest::of_tree(entry, known) {
+        Ok(found) => found,
+        // A sector that cannot be read is damage too.
+        Err(error) => return Some(error.to_string()),
+    };
+    (recorded.trim_end() != found.to_string()).then(|| "its content is not what was made".to_owned())
+}
+
+/// Removes an entry with its record. The state file stays, as others may wait for its lock.
+fn remove(entry: &Path) -> anyhow::Result<()> {
+    fs::write(state_path(entry), "")?;
+    files::remove_tree(entry)?;
+    Ok(fs::remove_file(digest_path(entry)).or_else(files::ignore_missing)?)
 }
 
 /// The state is empty for a moment while it is rewritten. Whoever reads it then takes the lock and looks
@@ -190,6 +239,11 @@ pub(super) fn state_path(entry: &Path) -> PathBuf {
     entry.with_extension("state")
 }
 
+/// `<key>.digest` beside `<key>`.
+pub(super) fn digest_path(entry: &Path) -> PathBuf {
+    entry.with_extension("digest")
+}
+
 fn open_state(path: &Path) -> anyhow::Result<std::fs::File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -200,6 +254,27 @@ fn open_state(path: &Path) -> anyhow::Result<std::fs::File> {
 
 fn write_state(file: &mut std::fs::File, content: &str) -> anyhow::Result<()> {
     file.set_len(0).and_then(|()| file.write_all(content.as_bytes())).context("writing the state of an entry")
+}
+
+impl Store {
+    /// A folder for a program that keeps results in its own way (cargo) and trusts them: emptied at the
+    /// first use after a restart of the machine, since a power cut may have left holes in it.
+    pub fn until_restart(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.folder().join(name);
+        fs::create_dir_all(&folder)?;
+        let stamp = folder.join(".boot");
+        let mut file = open_state(&stamp)?;
+        file.lock().with_context(|| format!("waiting for {}", folder.display()))?;
+        let boot = boot_id();
+        if fs::read_to_string(&stamp)? != boot {
+            let children = fs::read_dir(&folder)?.collect::<std::io::Result<Vec<_>>>()?;
+            for child in children.iter().filter(|child| child.path() != stamp) {
+                files::remove_tree(&child.path())?;
+            }
+            write_state(&mut file, &boot)?;
+        }
+        Ok(folder)
+    }
 }
 
 /// Names this boot of the machine (random(4)). Without it no entry outlives its process: slow, not wrong.

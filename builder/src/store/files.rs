@@ -45,6 +45,21 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a file for reading and writing, made if need be, and locks it for this process alone.
+///
+/// The holder of the lock may rename or remove the file; who waited for it then holds a lock on a file
+/// without a name, and starts over.
+pub fn open_locked(path: &Path) -> io::Result<std::fs::File> {
+    loop {
+        let file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = file.into_parts().0;
+        file.lock()?;
+        if fs::metadata(path).is_ok_and(|named| file.metadata().is_ok_and(|locked| locked.ino() == named.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
 /// Gives the owner full access to every folder of the tree.
 fn open_up(folder: &Path) -> io::Result<()> {
     let mode = fs::symlink_metadata(folder)?.mode();
@@ -58,6 +73,11 @@ fn open_up(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// For what may be gone already.
+pub(super) fn ignore_missing(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 /// Removes what is in a folder, not the folder.

@@ -13,18 +13,40 @@
 //!     ├── partial/<sha256>      a download under way, flock'ed by its one downloader
 //!     ├── <bucket>/<key>/       result of a stage
 //!     ├── <bucket>/<key>.state  its lock (flock), its durability (content), its last use (mtime)
+//!     ├── <bucket>/<key>.digest what it held when it was made
 //!     ├── <note>/<subject>      what was noted about something elsewhere; its mtime is the time of last use
+//!     ├── cargo/                cargo's own cache, emptied after a restart of the machine
 //!     └── tmp/                  what is being made; swept by the next process that is alone
 //! ```
 //!
 //! Nothing under a final name is ever half-written: it is made below `tmp/` and renamed.
+//!
+//! # Damage
+//!
+//! What was written well may be lost later: a failing disk or memory, a file system's repair, a program
+//! gone astray. When that is noticed, and what happens then:
+//!
+//! | damaged | noticed | then |
+//! |---|---|---|
+//! | a blob's size | at every use | fetched again |
+//! | a package's bytes | whenever it is unpacked: they are hashed as they are read | fetched and unpacked again, once |
+//! | an index's bytes | whenever it is read, also in the condensed form | fetched or condensed again |
+//! | a download under way | when it is complete | fetched from its start |
+//! | an entry made before a power cut | at every use, by the boot id | made again |
+//! | root file system, hash tree, UKI | when a disk image is put together from them | made again |
+//! | any other entry | by `larder cache verify` only | removed, so that the next build makes it |
+//!
+//! Reading everything at every use would cost more than making it: so it is [`Exclusive::verify`] that
+//! reads all blobs and entries.
 
 mod blobs;
+mod digest;
 mod entries;
-mod files;
+pub mod files;
 mod notes;
 mod syncer;
 mod upkeep;
+mod waiting;
 
 use std::ffi::OsString;
 use std::fs::TryLockError;
@@ -35,13 +57,16 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context as _;
 use fs_err as fs;
 
-use crate::report::Mistake;
+use crate::progress::Progress;
+use crate::report::{self, Mistake};
+use waiting::Waiting;
 
+pub use blobs::{BlobReader, DamagedBlob};
 pub use entries::{Bucket, Outcome, Use};
 pub use files::remove_tree;
 pub use notes::Note;
 use syncer::Syncer;
-pub use upkeep::{Damaged, Exclusive, Freed, Usage};
+pub use upkeep::{Damaged, Exclusive, Freed, Usage, Verified};
 
 /// Layout version: raised when older programs could no longer read the folder.
 const LAYOUT: &str = "v1";
@@ -68,30 +93,34 @@ struct Shared {
     _lock: std::fs::File,
     /// Entries that this process asked for.
     uses: Mutex<Vec<Use>>,
+    /// Contents of entries that this process made or checked.
+    known: digest::Known,
+    waiting: Waiting,
 }
 
 impl Store {
     /// Opens the store, creating it when it is new. `root` overrides the environment.
     ///
-    /// Waits while another larder prunes or cleans.
+    /// Waits while another larder prunes, cleans or verifies.
     pub fn open(root: Option<PathBuf>) -> anyhow::Result<Self> {
+        Self::open_aloud(root, &Progress::silent())
+    }
+
+    /// The same, saying on `progress` whenever another larder is waited for.
+    pub fn open_aloud(root: Option<PathBuf>, progress: &Progress) -> anyhow::Result<Self> {
         let root = locate(root)?;
-        let folder = create(&root)?;
-        let lock = lock_file(&folder)?;
+        let (folder, lock) = create(&root)?;
+        let waiting = Waiting::new(progress.clone());
         // Whoever finds itself alone sweeps what killed processes left. Files of other owners can be
         // removed inside the namespace only, so failing is fine: a later one succeeds.
         if lock.try_lock().is_ok() {
             let _ = files::empty_folder(&folder.join("tmp"));
         }
-        lock.lock_shared().with_context(|| format!("locking the store {}", folder.display()))?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                syncer: Syncer::new(folder.clone()),
-                folder,
-                _lock: lock,
-                uses: Mutex::default(),
-            }),
-        })
+        let why = || format!("waiting for another larder, which prunes, cleans or verifies {}", root.display());
+        waiting.lock_shared(&lock, why).with_context(|| format!("locking the store {}", folder.display()))?;
+        let syncer = Syncer::new(folder.clone());
+        let (uses, known) = Default::default();
+        Ok(Self { shared: Arc::new(Shared { folder, syncer, _lock: lock, uses, known, waiting }) })
     }
 
     /// Where the store would be (`larder cache dir`), without touching it.
@@ -102,8 +131,7 @@ impl Store {
     /// Opens the store alone, to prune or clean it. Refuses while another larder uses it.
     pub fn exclusive(root: Option<PathBuf>) -> anyhow::Result<Exclusive> {
         let root = locate(root)?;
-        let folder = create(&root)?;
-        let lock = lock_file(&folder)?;
+        let (folder, lock) = create(&root)?;
         match lock.try_lock() {
             Ok(()) => Ok(Exclusive::new(folder, lock)),
             Err(TryLockError::WouldBlock) => Err(Mistake::new(format!("{}: in use by another larder", root.display()))
@@ -126,6 +154,12 @@ impl Store {
         let scratch = Scratch { path };
         files::set_mode(&scratch.path, 0o755)?;
         Ok(scratch)
+    }
+
+    /// Bytes that this user may still write to the store's disk.
+    pub fn room(&self) -> anyhow::Result<u64> {
+        let disk = nix::sys::statvfs::statvfs(self.folder()).context("asking for the room on the cache's disk")?;
+        Ok(disk.blocks_available() * disk.fragment_size())
     }
 
     fn temporary_file(&self) -> anyhow::Result<tempfile::NamedTempFile> {
@@ -188,18 +222,15 @@ fn locate_in(root: Option<PathBuf>, environment: impl Fn(&str) -> Option<OsStrin
         .or_else(|| folder("HOME").map(|home| home.join(".cache/larder")))
 }
 
-/// Creates what is missing of the fixed folders; returns the layout's folder.
-fn create(root: &Path) -> anyhow::Result<PathBuf> {
+/// Creates what is missing of the fixed folders; returns the layout's folder and the file to lock.
+fn create(root: &Path) -> anyhow::Result<(PathBuf, std::fs::File)> {
     let folder = root.join(LAYOUT);
     let made = ["blobs", "partial", "tmp"].iter().try_for_each(|name| fs::create_dir_all(folder.join(name)));
-    made.and_then(|()| tag(root)).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotADirectory => {
-            let mistake = Mistake::new(format!("{}: the cache cannot be written", root.display()));
-            anyhow::Error::from(mistake.hint("set LARDER_CACHE_DIR to a folder that you may write to").because(error))
-        }
-        _ => anyhow::Error::from(error).context("creating the store"),
+    let lock = made.and_then(|()| tag(root)).and_then(|()| lock_file(&folder)).map_err(|error| {
+        let error = anyhow::Error::from(error).context("opening the cache");
+        report::blame_disk(error, root, "set LARDER_CACHE_DIR to a folder that you may write to")
     })?;
-    Ok(folder)
+    Ok((folder, lock))
 }
 
 fn tag(root: &Path) -> io::Result<()> {
@@ -210,7 +241,7 @@ fn tag(root: &Path) -> io::Result<()> {
     fs::write(path, CACHEDIR_TAG)
 }
 
-fn lock_file(folder: &Path) -> anyhow::Result<std::fs::File> {
+fn lock_file(folder: &Path) -> io::Result<std::fs::File> {
     let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(folder.join(".lock"))?;
     Ok(file.into_parts().0)
 }

@@ -218,16 +218,96 @@ fn room_is_told_by_part() {
     assert!(usage[0].bytes < 200_000, "a hard-linked file counts once, not {}", usage[0].bytes);
 }
 
+fn verify(folder: &tempfile::TempDir) -> Verified {
+    exclusive(folder).verify(&Progress::silent()).unwrap()
+}
+
 #[test]
-fn verifying_finds_and_removes_a_damaged_blob() {
+fn verifying_finds_and_removes_damaged_blobs_whatever_the_damage() {
     let (folder, store) = store();
     let good = store.insert_blob("good".as_bytes(), &Hash::of("good")).unwrap();
-    let bad = store.insert_blob("fine".as_bytes(), &Hash::of("fine")).unwrap();
-    fs::write(&bad, "fin?").unwrap();
+    let insert = |text: &str| store.insert_blob(text.as_bytes(), &Hash::of(text)).unwrap();
+    let (altered, cut, empty) = (insert("altered"), insert("cut short"), insert("emptied"));
+    fs::write(&altered, "alter3d").unwrap();
+    fs::write(&cut, "cut").unwrap();
+    fs::write(&empty, "").unwrap();
     drop(store);
-    let damaged = exclusive(&folder).verify().unwrap();
-    assert_eq!(damaged, [Damaged { path: bad.clone(), got: Hash::of("fin?") }]);
-    assert!(good.exists() && !bad.exists());
+    let verified = verify(&folder);
+    assert_eq!(verified.count, 4);
+    let why: Vec<_> = verified.damaged.iter().map(|damaged| damaged.why.clone()).collect();
+    for content in ["alter3d", "cut", ""] {
+        assert!(why.contains(&format!("its sha256 is {}", Hash::of(content))), "{why:?}");
+    }
+    assert!(good.exists() && ![altered, cut, empty].iter().any(|path| path.exists()));
+    assert_eq!(verify(&folder), Verified { count: 1, damaged: vec![] });
+}
+
+#[test]
+fn verifying_finds_and_removes_damaged_entries_and_they_are_made_again() {
+    let (folder, store) = store();
+    let make = |into: &Path| Ok(fs::write(into.join("file"), "made")?);
+    let path = |name: &str| store.entry(Bucket::Trees, &recipe(name), make).unwrap();
+    let paths = ["good", "altered", "without a record", "before a power cut"].map(path);
+    fs::write(paths[1].join("file"), "m4de").unwrap();
+    fs::remove_file(entries::digest_path(&paths[2])).unwrap();
+    drop(store);
+    fs::write(entries::state_path(&paths[3]), "another boot").unwrap();
+
+    let verified = verify(&folder);
+    assert_eq!((verified.count, verified.damaged.len()), (4, 3));
+    assert_eq!(paths.each_ref().map(|path| path.exists()), [true, false, false, false]);
+    assert!(paths[1..].iter().all(|path| !entries::digest_path(path).exists() && !entries::state_path(path).exists()));
+
+    let store = Store::open(Some(folder.path().to_owned())).unwrap();
+    for (name, path) in [("altered", &paths[1]), ("good", &paths[0])] {
+        store.entry(Bucket::Trees, &recipe(name), make).unwrap();
+        assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "made");
+    }
+}
+
+#[test]
+fn an_entry_that_became_unsound_is_made_again() {
+    let (folder, store) = store();
+    let key = recipe("key");
+    let make = |into: &Path| Ok(fs::write(into.join("file"), "made")?);
+    let path = store.entry(Bucket::Images, &key, make).unwrap();
+    // What this very process made is known; damage comes later.
+    drop(store);
+    let store = Store::open(Some(folder.path().to_owned())).unwrap();
+    assert!(store.is_sound(Bucket::Images, &key.key()).unwrap());
+    drop(store);
+    fs::write(path.join("file"), "m4de").unwrap();
+    let store = Store::open(Some(folder.path().to_owned())).unwrap();
+    assert!(!store.is_sound(Bucket::Images, &key.key()).unwrap());
+    assert_eq!(store.existing_entry(Bucket::Images, &key), None);
+    store.entry(Bucket::Images, &key, make).unwrap();
+    assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "made");
+}
+
+#[test]
+fn a_damaged_blob_is_noticed_by_whoever_reads_it() {
+    let (_folder, store) = store();
+    let hash = Hash::of("content");
+    let path = store.insert_blob("content".as_bytes(), &hash).unwrap();
+    BlobReader::open(&path, &hash).unwrap().finish().unwrap();
+    assert_eq!(store.sound_blob(&hash).unwrap(), Some(path.clone()));
+    fs::write(&path, "c0ntent").unwrap();
+    let error = BlobReader::open(&path, &hash).unwrap().finish().unwrap_err();
+    assert_eq!(error.downcast::<DamagedBlob>().unwrap().got, Hash::of("c0ntent"));
+    assert_eq!(store.sound_blob(&hash).unwrap(), None);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_folder_of_another_programs_results_is_emptied_after_a_restart() {
+    let (_folder, store) = store();
+    let cargo = store.until_restart("cargo").unwrap();
+    fs::create_dir(cargo.join("debug")).unwrap();
+    assert!(store.until_restart("cargo").unwrap().join("debug").exists());
+    fs::write(cargo.join(".boot"), "another boot").unwrap();
+    assert!(!store.until_restart("cargo").unwrap().join("debug").exists());
+    fs::create_dir(cargo.join("debug")).unwrap();
+    assert!(store.until_restart("cargo").unwrap().join("debug").exists());
 }
 
 #[test]

@@ -142,7 +142,8 @@ impl Bench {
             let resumable = whole.is_some_and(|whole| !content.is_empty() && whole.starts_with(&content));
             assert!(resumable, "{} cannot be resumed", path.display());
         }
-        assert_eq!(files(&self.cache("v1/tmp")), Vec::<PathBuf>::new());
+        let tmp = fs_err::read_dir(self.cache("v1/tmp")).into_iter().flatten().map(|entry| entry.unwrap().path());
+        assert_eq!(tmp.collect::<Vec<_>>(), Vec::<PathBuf>::new());
         let hidden = files(&self.project("")).into_iter().find(|path| name(path).starts_with('.'));
         assert_eq!(hidden, None);
     }

@@ -93,7 +93,8 @@ fn a_cache_that_cannot_be_written_is_named() {
     fs_err::create_dir(bench.cache("")).unwrap();
     fs_err::write(bench.cache("v1"), "a file in its place").unwrap();
     insta::assert_snapshot!(bench.refuses(&["lock"]), @r"
-    error: CACHE: the cache cannot be written
+    error: CACHE: cannot be written
+      caused by: opening the cache
       caused by: failed to create directory `CACHE/v1/blobs`: Not a directory (os error 20)
 
     hint: set LARDER_CACHE_DIR to a folder that you may write to

@@ -217,6 +217,6 @@ fn a_file_that_is_no_package_is_refused() {
       caused by: CACHE/v1/blobs/XX/SHA256: not a usable Debian package
       caused by: damaged at byte 8: the file ends within a member's header, or has something after its end
 
-    hint: remove the file and run the command again, to fetch it anew; if that does not help, the package itself is bad
+    hint: its bytes are those that the signed index names, so the package itself is bad: run `larder lock` for a newer version, or leave it out (`packages.forbid`)
     ");
 }

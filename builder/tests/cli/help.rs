@@ -38,6 +38,7 @@ fn every_verb_has_help_that_fits_a_terminal() {
     larder cache dir
     larder cache prune
     larder cache size
+    larder cache verify
     larder diff
     larder inspect
     larder lint

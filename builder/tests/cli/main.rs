@@ -7,16 +7,21 @@
 
 mod bench;
 mod cache;
+mod damage;
 mod diff;
 mod disk_full;
 mod download;
 mod help;
+mod kill;
 mod lint;
 mod lock;
+mod miniature;
 mod mirror;
+mod namespace;
 mod package;
 mod profile;
 mod program;
+mod together;
 mod tools;
 mod why;
 
@@ -26,6 +31,8 @@ mod archive;
 #[allow(dead_code, reason = "shared: each user takes what it needs")]
 #[path = "../support/deb.rs"]
 mod deb;
+#[path = "../support/module.rs"]
+mod module;
 #[allow(dead_code, reason = "shared: each user takes what it needs")]
 #[path = "../support/server.rs"]
 mod server;

@@ -1,7 +1,7 @@
 //! Small packages: their .deb and their stanza in the index.
 
 use crate::archive::sha256;
-use crate::deb::{Entry, compress, deb_of, file, folder, tar};
+use crate::deb::{Entry, compress, deb_of, file, folder, symlink, tar};
 
 /// A package for amd64.
 #[derive(Debug, Clone)]
@@ -44,6 +44,18 @@ impl Package {
         self
     }
 
+    /// Adds a file.
+    pub fn file(mut self, path: &str, content: &[u8]) -> Self {
+        self.files.push(Entry { content: content.to_owned(), ..file(&format!("./{path}"), "") });
+        self
+    }
+
+    /// Adds a symlink.
+    pub fn link(mut self, path: &str, target: &str) -> Self {
+        self.files.push(symlink(&format!("./{path}"), target));
+        self
+    }
+
     /// Path of the .deb below the archive's base address.
     pub fn path(&self) -> String {
         format!("pool/{}_{}_amd64.deb", self.name, self.version)
@@ -74,9 +86,14 @@ impl Package {
     }
 }
 
-/// Bytes that no compressor makes smaller: a linear congruential generator's upper ones (Knuth's MMIX).
+/// Bytes that no compressor makes smaller.
 pub fn noise(length: usize) -> Vec<u8> {
+    random(1).map(|state| (state >> 56) as u8).take(length).collect()
+}
+
+/// A linear congruential generator (Knuth's MMIX), whose upper bits are good enough for tests.
+pub fn random(seed: u64) -> impl Iterator<Item = u64> {
     let next =
         |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
-    std::iter::successors(Some(1), next).map(|state| (state >> 56) as u8).take(length).collect()
+    std::iter::successors(Some(seed), next)
 }

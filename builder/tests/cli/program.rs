@@ -12,8 +12,13 @@ const TARGET: &str = "x86_64-unknown-linux-musl";
 
 /// The package `probe` with the program `probe`.
 pub fn probe(version: &str) -> Package {
+    Package::new("probe", version).program("probe", &probe_program())
+}
+
+/// The program itself.
+pub fn probe_program() -> Vec<u8> {
     static PROGRAM: LazyLock<Vec<u8>> = LazyLock::new(|| fs_err::read(compiled()).unwrap());
-    Package::new("probe", version).program("probe", &PROGRAM)
+    PROGRAM.clone()
 }
 
 /// Compiled once for each state of its source, whichever test process comes first.
