@@ -118,7 +118,9 @@ mod tests {
             fs_err::write(folder.join(file), "content").unwrap();
         }
         let out = modules.path().join("initrd");
-        assemble(Path::new("/proc/self/exe"), modules.path(), &out).unwrap();
+        let init = modules.path().join("init");
+        fs_err::write(&init, "program").unwrap();
+        assemble(&init, modules.path(), &out).unwrap();
         let archive = zstd::decode_all(&*fs_err::read(&out).unwrap()).unwrap();
         let archive = String::from_utf8_lossy(&archive);
         for present in ["init\0", "sysroot\0", "6.12.1/modules.dep\0", "kernel/drivers/nvme.ko\0"] {
