@@ -1,6 +1,6 @@
 //! The virtual TPM 2.0: swtpm, whose state lasts as long as the machine.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -48,7 +48,7 @@ fn manufacture(launcher: &Arc<dyn Launcher>, folder: &Path) -> Result<()> {
     let socket = folder.join("tpm-setup.sock");
     let mut tpm = serve(launcher, folder, "--server", &socket)?;
     let talk = || -> std::io::Result<[u8; ANSWER]> {
-        let mut stream = UnixStream::connect(&socket)?;
+        let mut stream = connect(&socket)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.write_all(&SHA256_ONLY)?;
         let mut answer = [0; ANSWER];
@@ -60,6 +60,19 @@ fn manufacture(launcher: &Arc<dyn Launcher>, folder: &Path) -> Result<()> {
         return Err(Error::Tpm(answer.to_vec()));
     }
     tpm.wait().map(drop)
+}
+
+/// The socket has its name a moment before swtpm listens on it.
+fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match UnixStream::connect(socket) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Starts swtpm and waits until it listens on `socket`: for QEMU (`--ctrl`) or for commands (`--server`).

@@ -27,7 +27,7 @@ const CHUNK: usize = 1 << 20;
 /// The first difference of two images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Where on the disk: `partition 3 (larder_1.0)`, `partition table`.
+    /// Where on the disk: `partition 4 (larder_1.0)`, `partition table`.
     pub place: String,
     /// In which file there, down to the file of an initrd; empty when no file explains it.
     pub files: Vec<String>,

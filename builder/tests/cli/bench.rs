@@ -189,7 +189,9 @@ fn filters(folder: &Path, mirror: &str) -> insta::internals::SettingsBindDropGua
         // What compilers and compressors make may have another size with their next version.
         (r"of \d+ bytes".to_owned(), "of SIZE bytes"),
         (r"size = \d+".to_owned(), "size = SIZE"),
+        (r"takes up to [\d.]+ MiB".to_owned(), "takes up to SIZE"),
         (r"-v1-[A-Za-z0-9]{6}\b".to_owned(), "-v1-RANDOM"),
+        (r"-staging-[A-Za-z0-9]{6}\b".to_owned(), "-staging-RANDOM"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z".to_owned(), "TIME"),
     ] {
         settings.add_filter(&pattern, instead);

@@ -166,6 +166,9 @@ fn folders_that_cannot_be_written_are_named() {
         if place == "project" {
             fs_err::remove_file(bench.project("profiles/nas.lock")).unwrap();
         }
+        if place == "out" {
+            fs_err::remove_file(bench.folder("out").join("larder-nas-1.img")).unwrap();
+        }
         let folder = bench.folder(place);
         let complaint = refuses(&bench, READ_ONLY, &[("place", folder.to_str().unwrap())], args);
         insta::assert_snapshot!(format!("read-only {place}"), complaint);
@@ -181,11 +184,9 @@ fn a_lock_that_does_not_fit_is_not_half_written() {
         mount -t tmpfs -o size=1m larder-test "$project" || exit 99
         cp -r "$copy"/. "$project"
         cat /dev/zero > "$project/filler" 2> /dev/null
-        "$@r"
-    error: PROJECT/profiles/nas.lock:1: missing field `version`
-
-    hint: locks are written by larder: restore the file from version control, or remove it and run `larder lock`
-    "$project" -name "*.lock*" -size 0 -o -name ".*" -type f
+        "$@"
+        status=$?
+        find "$project" -name "*.lock*" -size 0 -o -name ".*" -type f
         exit $status
     "#;
     let (project, copy) = (bench.project(""), bench.folder("elsewhere").join("copy"));

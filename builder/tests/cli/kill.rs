@@ -128,7 +128,7 @@ impl Chaos {
             let digest = larder::hash::Hash::of_file(&path).unwrap().to_string();
             assert!(path.ends_with(&digest), "{} is half-written", path.display());
         }
-        if self.bench.folder("out").join("SHA256SUMS").exists() {
+        if self.bench.folder("out").join("larder-nas-1.SHA256SUMS").exists() {
             let mut outputs = self.bench.outputs("out");
             outputs.retain(|output| self.expected.contains(output));
             assert_eq!(outputs, self.expected);

@@ -28,7 +28,7 @@ impl Bench {
         bench.mirror.publish(&distribution());
         let tree = |packages: &str| format!("schema = 1\ndescription = \"\"\npackages = [{packages}]\n");
         bench.write("profiles/tools/image.toml", &tree("\"mini-tools\""));
-        bench.write("profiles/tools/zfs.toml", &tree("\"zfs-dkms\""));
+        bench.write("profiles/tools/zfs.toml", &tree(&format!("\"zfs-dkms\", \"linux-headers-{KERNEL}\"")));
         fs_err::remove_file(bench.project("profiles/tools/kit.toml")).unwrap();
         bench.write("profiles/nas.toml", &profile(""));
         bench.write("profiles/nas2.toml", &profile("\"more-3\""));
@@ -73,7 +73,7 @@ impl Bench {
     /// The output folder holds what its checksums say, and nothing hidden.
     pub fn is_whole(&self, folder: &str) {
         let folder = self.folder(folder);
-        let sums = fs_err::read_to_string(folder.join("SHA256SUMS")).unwrap();
+        let sums = fs_err::read_to_string(folder.join("larder-nas-1.SHA256SUMS")).unwrap();
         for line in sums.lines() {
             let (sum, name) = line.split_once("  ").unwrap();
             assert_eq!(Hash::of_file(&folder.join(name)).unwrap().to_string(), sum, "{name}");
@@ -128,18 +128,23 @@ fn distribution() -> Vec<Package> {
         .file(
             "usr/src/zfs-2.3.9/module/module.ko",
             &module(&["name=zfs", "depends=", &format!("vermagic={KERNEL} SMP")]),
-        )
+        );
+    let headers = Package::new(&format!("linux-headers-{KERNEL}"), "1")
         .link(&format!("usr/lib/modules/{KERNEL}/build"), "/usr/src/linux");
     let more = (1..=3).map(|n| {
         let package = Package::new(&format!("more-{n}"), "1");
         (0..20).fold(package, |package, i| package.file(&format!("usr/share/more-{n}/{i}"), &noise(n * i * 1000)))
     });
-    [kernel, root(), tools, zfs].into_iter().chain(more).collect()
+    [kernel, headers, root(), tools, zfs].into_iter().chain(more).collect()
 }
 
 /// What dpkg's scripts change, and the two programs that configure it.
 fn root() -> Package {
     playing(Package::new("mini-root", "1"), &["dpkg", "systemctl"])
+        .file("etc/passwd", b"root:x:0:0::/:/usr/bin/dpkg\n")
+        .file("etc/group", b"root:x:0:\n")
+        .file("usr/lib/systemd/system/basic.target", b"[Unit]\n")
+        .file("usr/lib/os-release", b"ID=mini\n")
         .file("usr/share/replaced/old", b"a folder that its script makes anew")
         .file("usr/share/removed", b"a file that its script removes")
         .file("usr/share/changed", b"a file that its script adds to\n")
@@ -158,6 +163,7 @@ pub fn copy_tree(from: &Path, to: &Path) {
         let target = to.join(entry.path().strip_prefix(from).unwrap());
         if entry.file_type().is_dir() {
             fs_err::create_dir_all(&target).unwrap();
+            fs_err::set_permissions(&target, entry.metadata().unwrap().permissions()).unwrap();
         } else {
             fs_err::copy(entry.path(), &target).unwrap();
         }

@@ -66,7 +66,7 @@ fn play(name: &str, args: &[&str]) -> io::Result<()> {
         }
         "depmod" => {
             let folder = Path::new(args[1]).join("usr/lib/modules").join(args[args.len() - 1]);
-            fs::write(folder.join("modules.dep"), "kernel/fs/erofs/erofs.ko:\n")
+            fs::write(folder.join("modules.dep"), "kernel/fs/erofs/erofs.ko:\nextra/spl.ko:\nextra/zfs.ko:\n")
         }
         "make" => ["spl", "zfs"].iter().try_for_each(|name| {
             sleep(Duration::from_millis(20));
@@ -89,7 +89,9 @@ fn configure() -> io::Result<()> {
     fs::write("/usr/share/replaced/new", "new")?;
     fs::remove_file("/usr/share/removed")?;
     fs::OpenOptions::new().append(true).open("/usr/share/changed")?.write_all(b"added\n")?;
-    fs::write("/var/lib/dpkg/status-old", fs::read("/var/lib/dpkg/status")?)
+    let status = fs::read_to_string("/var/lib/dpkg/status")?;
+    fs::write("/var/lib/dpkg/status-old", &status)?;
+    fs::write("/var/lib/dpkg/status", status.replace(" unpacked", " installed"))
 }
 
 /// Everything below `root` in a file of whole blocks: names, modes, owners, contents.

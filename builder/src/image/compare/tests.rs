@@ -91,13 +91,13 @@ fn equal_images_do_not_differ() {
 #[test]
 fn a_file_of_the_root_is_named_before_all_that_follows_from_it() {
     let found = difference(|other| other.root[5000] = 8).unwrap();
-    assert_eq!(found, "partition 3 (larder_1.0): /usr/bin/ls: content, from byte 904 on");
+    assert_eq!(found, "partition 4 (larder_1.0): /usr/bin/ls: content, from byte 904 on");
 }
 
 #[test]
 fn a_root_that_holds_the_same_files_differs_in_its_tables() {
     let found = difference(|other| other.root[3] = 8).unwrap();
-    assert_eq!(found, "partition 3 (larder_1.0): its own tables, from byte 3 on");
+    assert_eq!(found, "partition 4 (larder_1.0): its own tables, from byte 3 on");
 }
 
 #[test]
