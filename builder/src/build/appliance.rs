@@ -52,7 +52,8 @@ pub(super) fn programs(session: &Session) -> anyhow::Result<Programs> {
     let sources = &fs_err::canonicalize(sources)?;
     let recipe = recipe(sources)?;
     let folder = session.store.entry(Bucket::Firstboot, &recipe, |into| {
-        let compiled = session.progress.step("firstboot", || compile(sources, &session.store.until_restart("cargo")?))?;
+        let compiled =
+            session.progress.step("firstboot", || compile(sources, &session.store.until_restart("cargo")?))?;
         fs_err::create_dir_all(into.join("root/usr/bin"))?;
         fs_err::copy(compiled.join("firstboot"), into.join("root/usr/bin/firstboot"))?;
         fs_err::copy(compiled.join("firstboot-initrd"), into.join("init"))?;

@@ -124,7 +124,12 @@ impl Stages {
     fn run(session: &Session, profile: &Profile, version: Option<Version>) -> anyhow::Result<Self> {
         let stages = RootStages::run(session, profile, version)?;
         let inputs = image::Inputs { session, profile, stages: &stages };
-        let (parts, linted) = rayon::join(|| image::parts(&inputs), || lint::check(session, profile, &stages.root));
+        // On threads of their own: they wait for others, which must not take a worker from rayon. On one core it has
+        // only one, and those others may need it.
+        let (parts, linted) = thread::scope(|threads| {
+            let linted = threads.spawn(|| lint::check(session, profile, &stages.root));
+            (image::parts(&inputs), join(linted))
+        });
         linted?;
         let parts = parts?;
         let zfs = kernel::zfs_version(&stages.zfs_tools)?.to_owned();

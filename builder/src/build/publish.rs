@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use indicatif::HumanBytes;
 
-use super::{Built, Explanation, Stages};
+use super::{Built, Explanation, Stages, join};
 use crate::hash::HashingWriter;
 use crate::image::gpt::Layout;
 use crate::image::output::{Artifact, Manifest, Output, OutputFile, Package, SCHEMA, Staging};
@@ -174,8 +174,4 @@ fn compress(session: &Session, staging: &Staging<'_>) -> anyhow::Result<OutputFi
     let (_, sha256) = target.finish();
     staging.sync(Artifact::CompressedImage)?;
     staging.entry(Artifact::CompressedImage, sha256)
-}
-
-fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -174,7 +174,7 @@ pub fn resolve(request: &PackageRequest, universe: &Universe) -> Result<Lock> {
         snapshot: snapshot.context("a universe without suites")?,
         request: request_hash(request)?,
         releases,
-        packages: solution.packages().iter().map(|(id, _)| LockedPackage::of(universe.package(*id))).collect(),
+        packages: solution.iter().map(|id| LockedPackage::of(universe.package(*id))).collect(),
     })
 }
 

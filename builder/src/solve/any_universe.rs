@@ -57,7 +57,7 @@ proptest! {
         let roots = catalog.roots(&request).unwrap();
         match solve(&request, &universe) {
             Ok(solution) => {
-                let installed = solution.packages().iter().map(|(id, _)| *id).collect();
+                let installed = solution.into_iter().collect();
                 prop_assert!(holds(&catalog, &roots, &installed), "{installed:?}");
             }
             Err(error) => {

@@ -8,7 +8,6 @@ use debversion::Version;
 use resolvo::{DenseIndex as _, SolvableId};
 
 use super::PackageRequest;
-use super::Reason;
 use crate::archive::relation::{self, Relation};
 use crate::archive::{PackageId, PackageView, Universe};
 use crate::report::Mistake;
@@ -25,7 +24,6 @@ pub(super) struct Slot<'u> {
 pub(super) struct Root {
     pub(super) text: String,
     pub(super) options: Vec<PackageId>,
-    pub(super) reason: Reason,
 }
 
 /// A `Provides` of some package.
@@ -235,7 +233,7 @@ impl<'u> Catalog<'u> {
         let mut roots = Vec::new();
         for wanted in &request.include {
             let options = self.requested(wanted)?;
-            roots.push(Root { text: wanted.clone(), options, reason: Reason::Requested });
+            roots.push(Root { text: wanted.clone(), options });
         }
         if request.essential {
             let candidates = self.by_name.values().filter_map(|ids| ids.first().copied());
@@ -243,11 +241,7 @@ impl<'u> Catalog<'u> {
                 candidates.filter(|id| self.package(*id).essential() && self.slot(*id).architecture == self.native);
             let mut slots: Vec<Slot<'u>> = essential.map(|id| self.slot(id)).collect();
             slots.sort();
-            roots.extend(slots.into_iter().map(|slot| Root {
-                text: self.display(slot),
-                options: self.in_slot(slot),
-                reason: Reason::Essential,
-            }));
+            roots.extend(slots.into_iter().map(|slot| Root { text: self.display(slot), options: self.in_slot(slot) }));
         }
         Ok(roots)
     }

@@ -23,8 +23,6 @@ mod request;
 
 pub use request::PackageRequest;
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use resolvo::{ConditionalRequirement, Problem, Solver, UnsolvableOrCancelled};
 
@@ -36,32 +34,8 @@ use provider::Provider;
 /// Raised when the same request and universe may give another result; part of a lock's request hash.
 pub const REVISION: u32 = 2;
 
-/// Why a package is installed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The request names it.
-    Requested,
-    /// It is essential.
-    Essential,
-    /// The first package, in breadth-first order from the request, that needs it.
-    NeededBy(PackageId),
-}
-
-/// The packages to install, sorted by name and architecture, each with its reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Solution {
-    packages: Vec<(PackageId, Reason)>,
-}
-
-impl Solution {
-    /// The packages, sorted by name and architecture.
-    pub fn packages(&self) -> &[(PackageId, Reason)] {
-        &self.packages
-    }
-}
-
-/// Chooses packages. The result depends on the request and the set of packages only.
-pub fn solve(request: &PackageRequest, universe: &Universe) -> Result<Solution> {
+/// Chooses packages and sorts them by name and architecture. The result depends on the request and the set of packages only.
+pub fn solve(request: &PackageRequest, universe: &Universe) -> Result<Vec<PackageId>> {
     let catalog = Catalog::new(request, universe)?;
     let roots = catalog.roots(request)?;
     let draft = Draft::of(&catalog, &roots)?;
@@ -78,44 +52,13 @@ pub fn solve(request: &PackageRequest, universe: &Universe) -> Result<Solution> 
                 let package = universe.package(*id);
                 (package.name(), package.architecture())
             });
-            Ok(Solution { packages: with_reasons(&catalog, &roots, &chosen)? })
+            Ok(chosen)
         }
         Err(UnsolvableOrCancelled::Unsolvable(conflict)) => {
             Err(explain::conflict(&conflict.display_user_friendly(&solver).to_string()).into())
         }
         Err(UnsolvableOrCancelled::Cancelled(_)) => anyhow::bail!("the solver was cancelled"),
     }
-}
-
-/// Walks from the roots along the relations between chosen packages.
-fn with_reasons(
-    catalog: &Catalog<'_>,
-    roots: &[catalog::Root],
-    chosen: &[PackageId],
-) -> Result<Vec<(PackageId, Reason)>> {
-    let mut reasons: BTreeMap<PackageId, Option<Reason>> = chosen.iter().map(|id| (*id, None)).collect();
-    let mut queue = std::collections::VecDeque::new();
-    let reach = |reasons: &mut BTreeMap<PackageId, Option<Reason>>, id: PackageId, reason: Reason| {
-        if let Some(slot @ None) = reasons.get_mut(&id) {
-            *slot = Some(reason);
-            return true;
-        }
-        false
-    };
-    for root in roots {
-        for id in root.options.iter().copied().filter(|id| reach(&mut reasons, *id, root.reason)) {
-            queue.push_back(id);
-        }
-    }
-    while let Some(needing) = queue.pop_front() {
-        for group in catalog.requirements(needing)? {
-            for id in group.options.into_iter().filter(|id| reach(&mut reasons, *id, Reason::NeededBy(needing))) {
-                queue.push_back(id);
-            }
-        }
-    }
-    // Nothing can be left without a reason, as the solver only takes what a requirement asks for.
-    Ok(chosen.iter().map(|id| (*id, reasons[id].unwrap_or(Reason::Requested))).collect())
 }
 
 #[cfg(test)]

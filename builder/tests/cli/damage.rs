@@ -144,7 +144,10 @@ fn verifying_finds_damage_anywhere_and_the_next_build_mends_it() {
         assert!(said.contains(&format!("removed {bucket}/")), "{said}");
     }
     assert!(said.contains("removed blobs/"), "{said}");
-    assert!(complaint.starts_with("error: 6 of ") && complaint.contains("\n\nhint: the next build fetches"), "{complaint}");
+    assert!(
+        complaint.starts_with("error: 6 of ") && complaint.contains("\n\nhint: the next build fetches"),
+        "{complaint}"
+    );
     assert!(!spoiled.iter().any(|path| path.exists()));
 
     bench.does(&BUILD);
