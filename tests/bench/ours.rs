@@ -63,7 +63,7 @@ impl<'a> Larder<'a> {
     /// The lock without the leaf, or with it.
     pub(crate) fn lock(&self, with_leaf: bool) -> Result<Lock> {
         let variant = if with_leaf { &self.with_leaf } else { &self.plain };
-        Ok(Lock::parse(&variant.lock, &lock_path(self.place))?)
+        Lock::parse(&variant.lock, &lock_path(self.place))
     }
 
     /// Packages, tools and ZFS are there, nothing else; then a build.

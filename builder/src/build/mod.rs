@@ -83,9 +83,9 @@ pub fn build(session: &Session, profile: &Profile, options: &Options) -> anyhow:
 }
 
 /// Builds the disk image alone, at `path`.
-pub fn build_disk(session: &Session, profile: &Profile, version: Option<Version>, path: &Path) -> anyhow::Result<()> {
+pub fn build_disk(session: &Session, profile: &Profile, path: &Path) -> anyhow::Result<()> {
     twice(session, || {
-        let stages = Stages::run(session, profile, version.clone())?;
+        let stages = Stages::run(session, profile, None)?;
         publish::build_disk(session, &stages, path)
     })
 }

@@ -49,6 +49,6 @@ fn build_image(common: &Common, args: &TryArgs) -> anyhow::Result<Image> {
     let profile = Profile::load(&session.project, &args.profile)?;
     let scratch = session.store.scratch("try")?;
     let path = scratch.path().join(format!("{}.img", profile.name));
-    build::build_disk(&session, &profile, None, &path)?;
+    build::build_disk(&session, &profile, &path)?;
     Ok(Image { path, _scratch: Some(scratch) })
 }

@@ -161,16 +161,17 @@ mod tests {
 
     #[test]
     fn every_change_that_an_image_would_show_changes_the_digest() {
+        type Change = fn(&Path);
         let before = digest(tree().path());
-        let changes: [(&str, &dyn Fn(&Path)); 8] = [
-            ("nothing", &|_| {}),
-            ("content", &|top| fs::write(top.join("usr/file"), "c0ntent").unwrap()),
-            ("length", &|top| fs::write(top.join("usr/file"), "conten").unwrap()),
-            ("name", &|top| fs::rename(top.join("usr/file"), top.join("usr/f1le")).unwrap()),
-            ("missing", &|top| fs::remove_file(top.join("link")).unwrap()),
-            ("added", &|top| fs::write(top.join("usr/more"), "").unwrap()),
-            ("mode", &|top| fs::set_permissions(top.join("usr"), PermissionsExt::from_mode(0o700)).unwrap()),
-            ("target", &|top| {
+        let changes: [(&str, Change); 8] = [
+            ("nothing", |_| {}),
+            ("content", |top| fs::write(top.join("usr/file"), "c0ntent").unwrap()),
+            ("length", |top| fs::write(top.join("usr/file"), "conten").unwrap()),
+            ("name", |top| fs::rename(top.join("usr/file"), top.join("usr/f1le")).unwrap()),
+            ("missing", |top| fs::remove_file(top.join("link")).unwrap()),
+            ("added", |top| fs::write(top.join("usr/more"), "").unwrap()),
+            ("mode", |top| fs::set_permissions(top.join("usr"), PermissionsExt::from_mode(0o700)).unwrap()),
+            ("target", |top| {
                 fs::remove_file(top.join("link")).unwrap();
                 symlink("usr/other", top.join("link")).unwrap();
             }),

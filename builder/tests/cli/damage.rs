@@ -15,9 +15,9 @@ fn run<'a>(options: &[&'a str]) -> Vec<&'a str> {
 }
 
 /// The three ways in which a file may be damaged.
-const DAMAGES: [fn(&mut Vec<u8>); 3] = [flip, |bytes| bytes.truncate(bytes.len() / 2), Vec::clear];
+const DAMAGES: [fn(&mut Vec<u8>); 3] = [|bytes| flip(bytes), |bytes| bytes.truncate(bytes.len() / 2), Vec::clear];
 
-fn flip(bytes: &mut Vec<u8>) {
+fn flip(bytes: &mut [u8]) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
 }

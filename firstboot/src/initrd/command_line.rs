@@ -11,8 +11,8 @@ pub(crate) fn root_hash() -> anyhow::Result<RootHash> {
 
 /// Of an argument that is given twice the last one counts, as everywhere on this line.
 fn parse(line: &str) -> anyhow::Result<RootHash> {
-    let words = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("roothash="));
-    let hash = words.last().context("the kernel's command line has no roothash=")?;
+    let mut words = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("roothash="));
+    let hash = words.next_back().context("the kernel's command line has no roothash=")?;
     Ok(hash.parse()?)
 }
 
