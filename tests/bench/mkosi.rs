@@ -192,12 +192,17 @@ fn files(profile: &Profile, lock: &Lock, content: Content) -> Result<Vec<(PathBu
     Ok(files)
 }
 
+/// What modules of the initrd ask the kernel for when they work. larder follows these requests (`softdep` in modinfo(8)),
+/// mkosi only what must be there when a module is loaded.
+const ASKED_FOR: &str = "crc32c*";
+
 /// The profile's choice of files and modules, as patterns of mkosi. What modules depend on, it adds by itself.
 fn left_out(profile: &Profile) -> String {
     // Of these, mkosi needs what it takes apart itself.
     let needed = |glob: &&String| !["boot/", "usr/lib/modules/"].iter().any(|folder| glob.starts_with(folder));
     let files = profile.exclude.iter().filter(needed).map(|glob| format!("/{}", glob.trim_end_matches("/**")));
     let [initrd, more] = [&profile.kernel.initrd_modules, &profile.kernel.modules].map(|names| modules(names));
+    let initrd = [initrd, modules(&[ASKED_FOR.to_owned()])].concat();
     let zfs = modules(&["spl".to_owned(), "zfs".to_owned()]);
     let mut text = String::from("[Content]\n");
     for (setting, values) in [

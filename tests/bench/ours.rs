@@ -94,7 +94,7 @@ impl<'a> Larder<'a> {
     pub(crate) fn lock_again(&self) -> Result<(Usage, String)> {
         nix::unistd::sync();
         let log = self.place.logs().join("larder-lock.log");
-        let usage = measure::run(&self.place.larder(&["lock"]), &log)?;
+        let usage = measure::run(&self.place.larder(&["lock", "--profile", PROFILE]), &log)?;
         Ok((usage, fs_err::read_to_string(log)?))
     }
 
