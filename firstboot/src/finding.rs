@@ -1,9 +1,12 @@
 //! What the appliance has to tell its owner.
 
-use serde::Serialize;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 /// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// Worth knowing.
@@ -15,15 +18,22 @@ pub enum Severity {
 }
 
 /// One thing that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Finding {
     /// Stable name, for machines and for searching: `zfs-not-loaded`.
-    pub id: &'static str,
+    pub id: Cow<'static, str>,
     /// How much it matters.
     pub severity: Severity,
-    /// What is wrong, in a sentence.
+    /// What is wrong and what it means, in a sentence or two.
     pub message: String,
     /// What to do next.
-    pub next: &'static str,
+    pub next: Cow<'static, str>,
+}
+
+impl fmt::Display for Finding {
+    /// Two lines for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\n  next: {}", self.id, self.message, self.next)
+    }
 }

@@ -30,10 +30,10 @@ impl System {
     fn zfs(&self) -> Option<Finding> {
         let loaded = self.root.join("sys/module/zfs").is_dir() && self.root.join("dev/zfs").exists();
         (!loaded).then(|| Finding {
-            id: "zfs-not-loaded",
+            id: "zfs-not-loaded".into(),
             severity: Severity::Failure,
             message: "the ZFS module is not loaded, so no pool can be opened".to_owned(),
-            next: "read `journalctl -b -u zfs-load`; after three such boots the older system starts by itself",
+            next: "read `journalctl -b -u zfs-load`; after three such boots the older system starts by itself".into(),
         })
     }
 
@@ -42,10 +42,10 @@ impl System {
         let mounts = std::fs::read_to_string(self.root.join("proc/self/mountinfo")).unwrap_or_default();
         let mounted = mounts.lines().any(|line| line.split(' ').nth(4) == Some("/state"));
         (!mounted).then(|| Finding {
-            id: "state-not-mounted",
+            id: "state-not-mounted".into(),
             severity: Severity::Failure,
             message: "the state partition is not mounted, so nothing outlasts a restart".to_owned(),
-            next: "read `journalctl -b -u state.mount -u systemd-repart`; is the boot medium full or failing?",
+            next: "read `journalctl -b -u state.mount -u systemd-repart`; is the boot medium full or failing?".into(),
         })
     }
 }
@@ -68,13 +68,13 @@ mod tests {
         root
     }
 
-    fn ids(root: &tempfile::TempDir) -> Vec<&'static str> {
-        System::at(root.path()).faults().iter().map(|finding| finding.id).collect()
+    fn ids(root: &tempfile::TempDir) -> Vec<String> {
+        System::at(root.path()).faults().into_iter().map(|finding| finding.id.into_owned()).collect()
     }
 
     #[test]
     fn a_healthy_boot_has_no_faults() {
-        assert_eq!(ids(&healthy()), Vec::<&str>::new());
+        assert_eq!(ids(&healthy()), Vec::<String>::new());
     }
 
     #[test]

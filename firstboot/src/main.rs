@@ -1,10 +1,12 @@
 //! The program on the appliance.
 
-use std::io::Write as _;
+mod commands;
+
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use commands::HardwareVerb;
 use firstboot::boot_disk;
 use firstboot::health::System;
 
@@ -24,6 +26,17 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Says what is wrong with the appliance, as far as it is known; exit status 1 when something is.
+    Status {
+        /// Prints the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Looks at the machine that it runs on.
+    Hardware {
+        #[command(subcommand)]
+        verb: HardwareVerb,
+    },
     /// Says whether a partition is on the disk that the system was started from; exit status 1 when it is not.
     ///
     /// For udev, which names the state partition of that disk, and of no other, /dev/disk/larder/state.
@@ -36,7 +49,9 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
-        Verb::Health { json } => health(json),
+        Verb::Health { json } => commands::print(&System::at("/").faults(), json),
+        Verb::Status { json } => commands::show_status(System::at("/").faults(), json),
+        Verb::Hardware { verb } => commands::hardware(&verb),
         Verb::OnBootDisk { partition } => on_boot_disk(&partition),
     };
     result.unwrap_or_else(|error| {
@@ -49,18 +64,4 @@ fn on_boot_disk(partition: &str) -> anyhow::Result<ExitCode> {
     let holds =
         boot_disk::holds(partition).with_context(|| format!("looking for the disk of partition {partition}"))?;
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn health(json: bool) -> anyhow::Result<ExitCode> {
-    let faults = System::at("/").faults();
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, &faults)?;
-        writeln!(out)?;
-    } else {
-        for fault in &faults {
-            writeln!(out, "{}: {}\n  next: {}", fault.id, fault.message, fault.next)?;
-        }
-    }
-    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
