@@ -18,11 +18,11 @@ fn keys(text: &str) -> Vec<String> {
 #[test]
 fn every_key_of_a_profile_is_documented() {
     let readme = readme();
-    let tables = ["packages", "kernel", "files", "lint"];
+    let tables = ["packages", "kernel", "match", "memory", "boot", "budget", "files", "lint"];
     for key in keys("schema = 1\nno-such-key = 1\n") {
         let documented = match key.as_str() {
             table if tables.contains(&table) => continue,
-            "archive" => "| `[[archive]]` |".to_owned(),
+            list @ ("archive" | "device" | "hazard") => format!("| `[[{list}]]` |"),
             "variables" => "| `[variables]` |".to_owned(),
             key => format!("| `{key}` |"),
         };
@@ -34,6 +34,16 @@ fn every_key_of_a_profile_is_documented() {
             assert!(forms.iter().any(|form| readme.contains(form)), "README.md does not explain {table}.{key}");
         }
     }
+}
+
+#[test]
+fn the_json_schema_of_profiles_is_the_one_that_is_checked_in() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles/schema.json");
+    let expected = larder::profile::schema::text().unwrap();
+    assert!(
+        fs_err::read_to_string(path).unwrap() == expected,
+        "profiles/schema.json is out of date: cargo run -- profiles schema > profiles/schema.json"
+    );
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Where an archive is, and what of it is wanted.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// One signed source of packages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Archive {
     /// Short name, used in locks.

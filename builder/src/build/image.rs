@@ -21,10 +21,12 @@ use crate::store::{Bucket, Scratch};
 /// Raise one of these when its stage gives another result from the same inputs.
 const ROOT_REVISION: u32 = 1;
 const INITRD_REVISION: u32 = 2;
-const UKI_REVISION: u32 = 1;
+const UKI_REVISION: u32 = 2;
 
 /// systemd-boot in the tools tree `image`.
 pub(super) const BOOT_LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+/// Where ukify finds the microcode.
+const MICROCODE: &str = "/input/microcode";
 const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 
 /// What an image is made from.
@@ -172,9 +174,14 @@ fn write_uki(
         .bind(initrd, Path::new("/input/initrd"))
         .bind(release, Path::new("/input/os-release"))
         .env("SOURCE_DATE_EPOCH", EPOCH.to_string());
+    let (sandbox, microcode) = match &inputs.stages.kernel.microcode {
+        Some(archive) => (sandbox.bind(archive, Path::new(MICROCODE)), Some(format!("--microcode={MICROCODE}"))),
+        None => (sandbox, None),
+    };
     sandbox
         .command("ukify")
         .args(["build", "--linux=/input/linux", "--initrd=/input/initrd", "--os-release=@/input/os-release"])
+        .args(microcode)
         .arg(format!("--uname={}", inputs.stages.kernel.version))
         .arg(format!("--cmdline={command_line}"))
         .arg(format!("--stub={STUB}"))

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 
 use super::EPOCH;
 use crate::hash::Hash;
-use crate::kernel::firmware::FirmwareIndex;
-use crate::kernel::{is_hardware, modules, modules::ModuleTree, zfs};
+use crate::kernel::firmware::{FirmwareIndex, without_other_chips};
+use crate::kernel::{is_hardware, microcode, modules, modules::ModuleTree, zfs};
 use crate::lock::Lock;
 use crate::profile::Profile;
 use crate::recipe::Recipe;
@@ -19,7 +19,10 @@ use crate::tree::{self, PathFilter, UnpackedPackage};
 
 /// Raise one of these when its stage gives another result from the same inputs.
 const ZFS_REVISION: u32 = 2;
-const KERNEL_REVISION: u32 = 2;
+const KERNEL_REVISION: u32 = 3;
+
+/// Microcode within the stage's entry.
+const MICROCODE: &str = "microcode.cpio";
 
 /// How the package of a kernel is called; its version and ABI follow.
 const KERNEL_PACKAGE: &str = "linux-image-";
@@ -35,6 +38,8 @@ pub(super) struct KernelStage {
     pub(super) root: PathBuf,
     /// Tree of the initrd: its modules.
     pub(super) initrd: PathBuf,
+    /// What goes in front of the initrd: microcode, where the profile wants some.
+    pub(super) microcode: Option<PathBuf>,
     /// Digest of all of it.
     pub(super) key: Hash,
 }
@@ -63,10 +68,13 @@ pub(super) fn prepare(inputs: &Inputs<'_>) -> anyhow::Result<KernelStage> {
             recipe.hash(&package.name, &package.sha256);
         }
     }
+    let by_device: Vec<_> = choice.firmware_of_devices.iter().cloned().collect();
     for (name, list) in [
         ("modules", &choice.modules),
         ("initrd", &choice.initrd_modules),
-        ("firmware", &choice.firmware),
+        ("firmware", &firmware(profile)),
+        ("firmware of devices", &by_device),
+        ("microcode", &choice.microcode),
         ("exclude", &profile.exclude),
         ("keep", &profile.keep),
     ] {
@@ -76,6 +84,7 @@ pub(super) fn prepare(inputs: &Inputs<'_>) -> anyhow::Result<KernelStage> {
         session.progress.step("Modules", || write_layer(inputs, &kernel, &zfs_modules, into))
     })?;
     Ok(KernelStage {
+        microcode: Some(folder.join(MICROCODE)).filter(|path| path.exists()),
         vmlinuz: kernel.vmlinuz,
         root: folder.join("root"),
         initrd: folder.join("initrd"),
@@ -195,7 +204,8 @@ fn write_layer(inputs: &Inputs<'_>, kernel: &Kernel, zfs_modules: &[PathBuf], in
     let origin = format!("profile `{}`", profile.name);
     let (root, initrd) = (into.join("root"), into.join("initrd"));
     compose_rest(profile, packages, &root)?;
-    let allow = [profile.kernel.modules.clone(), profile.kernel.initrd_modules.clone()].concat();
+    let choice = &profile.kernel;
+    let allow = [&choice.modules[..], &choice.initrd_modules].concat();
     let selection = ModuleTree::open(&kernel.modules)?.select(&allow, &origin)?;
     let folder = selection.write(&root)?;
     zfs::install(zfs_modules, &root, &kernel.version)?;
@@ -205,8 +215,19 @@ fn write_layer(inputs: &Inputs<'_>, kernel: &Kernel, zfs_modules: &[PathBuf], in
         modules::index("/modules", &kernel.version, &|argv| sandbox.run(argv).map(drop))?;
     }
     let folders = packages.iter().filter_map(firmware_of);
-    let firmware = FirmwareIndex::open(folders)?.plan(&selection.firmware(), &profile.kernel.firmware, &origin)?;
-    firmware.write(&root)
+    let index = FirmwareIndex::open(folders)?;
+    let named = without_other_chips(selection.firmware(), &choice.firmware_of_devices);
+    index.plan(&named, &firmware(profile), &origin)?.write(&root)?;
+    if let Some(archive) = microcode::archive(&index, &choice.microcode, &origin)? {
+        fs_err::write(into.join(MICROCODE), archive)?;
+    }
+    Ok(())
+}
+
+/// Globs of firmware that must be there: the profile's own list, and what its devices need.
+fn firmware(profile: &Profile) -> Vec<String> {
+    let of_devices = profile.hardware.devices.iter().flat_map(|device| &device.firmware);
+    profile.kernel.firmware.iter().chain(of_devices).cloned().collect()
 }
 
 /// Licences and the like: what the profile does not exclude of the packages of the hardware.

@@ -11,6 +11,7 @@
 //! ```
 
 mod appliance;
+mod budget;
 mod describe;
 mod explain;
 mod image;
@@ -19,10 +20,12 @@ mod lint;
 mod origin;
 mod publish;
 mod root;
+mod sizes;
 
 pub use appliance::ensure_target;
 pub use explain::Explanation;
 pub use origin::Origin;
+pub use sizes::Sizes;
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
@@ -111,7 +114,7 @@ pub fn lint(session: &Session, profile: &Profile) -> anyhow::Result<Report> {
 /// Everything that an image is put together from.
 #[derive(Debug)]
 struct Stages {
-    profile: String,
+    profile: Profile,
     version: Version,
     lock: Lock,
     kernel: String,
@@ -122,6 +125,7 @@ struct Stages {
 
 impl Stages {
     fn run(session: &Session, profile: &Profile, version: Option<Version>) -> anyhow::Result<Self> {
+        budget::check_medium(profile)?;
         let stages = RootStages::run(session, profile, version)?;
         let inputs = image::Inputs { session, profile, stages: &stages };
         // On threads of their own: they wait for others, which must not take a worker from rayon. On one core it has
@@ -132,10 +136,11 @@ impl Stages {
         });
         linted?;
         let parts = parts?;
+        budget::check_root(profile, fs_err::metadata(&parts.root)?.len())?;
         let zfs = kernel::zfs_version(&stages.zfs_tools)?.to_owned();
         let RootStages { version, lock, tools, kernel, .. } = stages;
         let boot_loader = tools.root.join(image::BOOT_LOADER);
-        Ok(Self { profile: profile.name.clone(), version, lock, kernel: kernel.version, zfs, boot_loader, parts })
+        Ok(Self { profile: profile.clone(), version, lock, kernel: kernel.version, zfs, boot_loader, parts })
     }
 }
 
@@ -243,7 +248,8 @@ impl Sources {
 /// The profile's overlays, for an image of this version.
 fn overlays(session: &Session, profile: &Profile, version: &Version) -> anyhow::Result<overlay::Plan> {
     let mut variables = profile.variables.clone();
-    for (name, value) in [("profile", profile.name.as_str()), ("version", version.as_str())] {
+    let hardware = serde_json::to_string_pretty(&profile.description(&session.project)?)?;
+    for (name, value) in [("profile", profile.name.as_str()), ("version", version.as_str()), ("hardware", &hardware)] {
         variables.insert(name.to_owned(), toml::Value::from(value));
     }
     overlay::plan(&session.project.overlays(), &profile.overlays, &variables)

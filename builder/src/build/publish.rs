@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use indicatif::HumanBytes;
 
-use super::{Built, Explanation, Stages, join};
+use super::{Built, Explanation, Stages, budget, join};
 use crate::hash::HashingWriter;
 use crate::image::gpt::Layout;
 use crate::image::output::{Artifact, Manifest, Output, OutputFile, Package, SCHEMA, Staging};
@@ -59,7 +59,7 @@ pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow:
 }
 
 fn fill(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Option<Built>> {
-    let output = Output::open(out, &stages.profile, &stages.version, &session.progress)?;
+    let output = Output::open(out, &stages.profile.name, &stages.version, &session.progress)?;
     let mut manifest = manifest(stages);
     let recipe = recipe(&manifest, stages)?;
     let image = out.join(output.file_name(Artifact::Image));
@@ -67,6 +67,7 @@ fn fill(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Option
         session.progress.note(format!("{:>12} {}", "Unchanged", image.display()));
         session.store.used(&recipe, Outcome::Found);
         manifest = published;
+        check_budget(stages, &output, &manifest)?;
     } else {
         if !stages.parts.are_sound(session)? {
             return Ok(None);
@@ -74,11 +75,18 @@ fn fill(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Option
         let start = Instant::now();
         let staging = output.stage()?;
         manifest.files = write(session, stages, &staging)?;
+        check_budget(stages, &output, &manifest)?;
         staging.publish(&manifest, &session.store, &recipe.key())?;
         session.store.used(&recipe, Outcome::Made(start.elapsed()));
     }
-    let explanation = Explanation::of_build(&session.store, &session.subject(&stages.profile))?;
+    let explanation = Explanation::of_build(&session.store, &session.subject(&stages.profile.name))?;
     Ok(Some(Built { image, manifest, explanation }))
+}
+
+fn check_budget(stages: &Stages, output: &Output, manifest: &Manifest) -> anyhow::Result<()> {
+    let name = output.file_name(Artifact::CompressedImage);
+    let compressed = manifest.files.iter().find(|file| file.name == name);
+    Ok(compressed.map_or(Ok(()), |file| budget::check_compressed(&stages.profile, file.size))?)
 }
 
 /// The manifest as it can be told before there are files.
@@ -95,7 +103,7 @@ fn manifest(stages: &Stages) -> Manifest {
     });
     Manifest {
         schema: SCHEMA,
-        profile: stages.profile.clone(),
+        profile: stages.profile.name.clone(),
         version: stages.version.clone(),
         snapshot: stages.lock.snapshot.to_string(),
         root_hash: stages.parts.root_hash,

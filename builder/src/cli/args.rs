@@ -39,6 +39,13 @@ pub(super) enum Verb {
     Try(TryArgs),
     /// Look for what an image must not have: identities, leftovers, broken links, bad units
     Lint(LintArgs),
+    /// List the hardware profiles, or say more about them
+    Profiles {
+        #[command(subcommand)]
+        verb: Option<ProfilesVerb>,
+    },
+    /// Say what takes room in an image: packages, modules, firmware
+    Sizes(SizesArgs),
     /// Say what is inside an image, and whether it is whole
     Inspect(InspectArgs),
     /// Say what pulls a package into an image, or what a file in it comes from
@@ -99,9 +106,12 @@ pub(super) struct LimitArgs {
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct BuildArgs {
-    /// Hardware profile: the stem of a file in `profiles`
-    #[arg(long, short)]
-    pub(super) profile: String,
+    /// Hardware profile: the stem of a file in `profiles`; may be repeated
+    #[arg(long = "profile", short, required_unless_present = "all", conflicts_with = "all")]
+    pub(super) profiles: Vec<String>,
+    /// Build the images of all profiles
+    #[arg(long)]
+    pub(super) all: bool,
     /// Version of the image [default: the date of the lock]
     #[arg(long = "version", value_name = "VERSION")]
     pub(super) image_version: Option<String>,
@@ -162,6 +172,35 @@ pub(super) struct WhyArgs {
     /// Hardware profile
     #[arg(long, short)]
     pub(super) profile: String,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ProfilesVerb {
+    /// Print all that a profile comes to, each value with the file that says it
+    Show {
+        /// Hardware profile
+        profile: String,
+    },
+    /// Say which profile a machine wants, the best one first, and why
+    Detect {
+        /// A dump of another machine, `lspci -nn` and its DMI names [default: this machine]
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of profiles, which `profiles/schema.json` holds
+    Schema,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct SizesArgs {
+    /// Hardware profile
+    #[arg(long, short)]
+    pub(super) profile: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) limits: LimitArgs,
 }

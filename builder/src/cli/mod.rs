@@ -7,6 +7,8 @@ mod diff;
 mod inspect;
 mod lint;
 mod lock;
+mod profiles;
+mod sizes;
 mod tools;
 mod try_image;
 mod why;
@@ -40,6 +42,8 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Try(args) => try_image::run(&common, &args),
         Verb::Lint(args) => lint::run(&common, &args),
         Verb::Why(args) => why::run(&common, &args),
+        Verb::Profiles { verb } => profiles::run(&common, verb.as_ref()),
+        Verb::Sizes(args) => sizes::run(&common, &args),
         Verb::Inspect(args) => inspect::run(&common, &args),
         Verb::Diff(args) => diff::run(&common, &args),
         Verb::Cache { verb } => cache::run(&common, &verb),

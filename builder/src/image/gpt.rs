@@ -38,6 +38,11 @@ pub const ROOT_SIZE: u64 = 2048 * MIB;
 /// Size of the partition for the hash tree of a slot; the tree of a full slot takes 16.2 MiB.
 pub const VERITY_SIZE: u64 = 32 * MIB;
 
+/// The least that the partition for the state gets on the target (`overlays/base/root/usr/lib/repart.d/50-state.conf`).
+const STATE_SIZE: u64 = 768 * MIB;
+/// What a disk must have for all partitions of the target; the first and the last mebibyte are the tables'.
+pub const TARGET_SIZE: u64 = MIB + ESP_SIZE + SEED_SIZE + 2 * (ROOT_SIZE + VERITY_SIZE) + STATE_SIZE + MIB;
+
 /// EFI System Partition (UEFI 5.3.3, table 5-7).
 pub const ESP_TYPE: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
 /// Microsoft basic data: the one type that every desktop mounts and shows.

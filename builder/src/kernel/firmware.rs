@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use super::modinfo;
 use crate::path_glob;
 use crate::report::Mistake;
 use crate::suggest::nearest;
@@ -151,6 +152,20 @@ impl FirmwareIndex {
     }
 }
 
+/// What kept modules name, without what only the modules `by_device` name: those drive many chips, and the profile
+/// says which of them there are and what they need.
+pub fn without_other_chips<'a>(
+    named: BTreeMap<String, BTreeSet<String>>,
+    by_device: impl IntoIterator<Item = &'a String>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let by_device: BTreeSet<String> = by_device.into_iter().map(|module| modinfo::canonical(module)).collect();
+    let of_others = |(file, modules): (String, BTreeSet<String>)| {
+        let modules: BTreeSet<_> = modules.difference(&by_device).cloned().collect();
+        (!modules.is_empty()).then_some((file, modules))
+    };
+    named.into_iter().filter_map(of_others).collect()
+}
+
 impl FirmwarePlan {
     /// Copies files and links to `root/usr/lib/firmware`.
     pub fn write(&self, root: &Path) -> Result<()> {
@@ -269,6 +284,19 @@ mod tests {
 
         hint: did you mean i915/adlp_guc_70.bin? else add the package that ships it
         ");
+    }
+
+    #[test]
+    fn a_module_for_many_chips_brings_firmware_only_by_its_devices() {
+        let modules = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let named = BTreeMap::from([
+            ("i915/a.bin".to_owned(), modules(&["i915"])),
+            ("shared.bin".to_owned(), modules(&["i915", "igc"])),
+            ("rtl_nic/a.fw".to_owned(), modules(&["r8169"])),
+        ]);
+        let kept = without_other_chips(named, &["i915".to_owned()]);
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["rtl_nic/a.fw", "shared.bin"]);
+        assert_eq!(kept["shared.bin"], modules(&["igc"]));
     }
 
     #[test]

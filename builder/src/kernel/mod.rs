@@ -10,17 +10,19 @@
 //!                      modules.order, modules.builtin, modules.builtin.modinfo   as shipped
 //!                      modules.dep, modules.alias, …   made by depmod for what was kept
 //! usr/lib/firmware/…                       what kept modules name, and the profile's list [`firmware`]
+//! (in front of the initrd)                 what the processors want                       [`microcode`]
 //! ```
 
 pub mod firmware;
+pub mod microcode;
 pub mod modinfo;
 pub mod modules;
 pub mod zfs;
 
-/// Whether a package is a kernel or firmware, as its name says.
+/// Whether a package is a kernel, firmware or microcode, as its name says.
 ///
 /// An image gets of such a package what [`modules`] and [`firmware`] choose. No other package looks at it,
 /// and its scripts (depmod, links in /boot, a call for an initrd) do what larder does itself.
 pub fn is_hardware(package: &str) -> bool {
-    ["linux-image-", "firmware-"].iter().any(|prefix| package.starts_with(prefix))
+    ["linux-image-", "firmware-"].iter().any(|prefix| package.starts_with(prefix)) || package.ends_with("-microcode")
 }

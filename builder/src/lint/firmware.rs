@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::iter::{ParallelBridge as _, ParallelIterator as _};
 
+use super::devices;
 use super::{Finding, Lint};
-use crate::kernel::firmware::FirmwareIndex;
+use crate::kernel::firmware::{FirmwareIndex, without_other_chips};
 use crate::kernel::modinfo::{ModInfo, name_of_file};
 
 const FOLDER: &str = "usr/lib/firmware";
@@ -27,6 +28,8 @@ pub(super) const FIRMWARE: Lint = Lint {
         for (file, module) in asked?.into_iter().flatten() {
             named.entry(file).or_default().insert(module);
         }
+        let by_device = devices::description(root)?.map(|description| description.firmware_of_devices);
+        let named = without_other_chips(named, &by_device.unwrap_or_default());
         let folder = root.path().join(FOLDER);
         let index = FirmwareIndex::open(folder.is_dir().then_some(folder))?;
         let missing = index.plan(&named, &[], "the image")?.missing;

@@ -7,6 +7,7 @@
 mod accounts;
 mod broken_links;
 mod build_traces;
+mod devices;
 mod elf;
 mod firmware;
 mod identity;
@@ -34,7 +35,7 @@ pub use root::{Layers, Root};
 pub use skip::Skip;
 
 /// Raise when a lint finds something else than before in the same root.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 /// One thing that is looked for.
 #[derive(Debug)]
@@ -62,6 +63,7 @@ pub static LINTS: &[Lint] = &[
     accounts::ACCOUNTS,
     broken_links::BROKEN_LINKS,
     build_traces::BUILD_PATHS,
+    devices::DEVICES,
     units::DUPLICATE_UNITS,
     elf::ELF,
     paths::FILE_NAMES,

@@ -1,13 +1,14 @@
 //! What a profile accepts: `[[lint.skip]]`.
 
 use globset::GlobMatcher;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{Finding, LINTS};
 use crate::path_glob;
 
 /// Findings that the profile accepts, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Skip {
     /// Name of a lint.

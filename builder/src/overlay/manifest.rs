@@ -4,6 +4,9 @@
 //! schema = 1
 //! description = "Shares by SMB"
 //! requires = ["base"]            # overlays that come along
+//! packages = ["samba"]           # packages that it needs
+//! exclude = ["usr/share/icons/**"] # files of packages that it does not use, as in `files.exclude` of a profile
+//! modules = ["nfsd"]             # kernel modules that it needs, as in `kernel.modules` of a profile
 //!
 //! [[path]]                       # a file of `root/` that is not 0644 (or 0755) and root's
 //! path = "/etc/larder/secret"
@@ -16,14 +19,14 @@
 //! mode = "0700"
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Entry, Kind};
+use super::{Entry, Kind, Wants};
 use crate::report::{Mistake, line_of};
 use crate::suggest::nearest;
 use crate::toml_file::{self, SchemaVersion};
@@ -47,6 +50,12 @@ struct ManifestFile {
     #[serde(default)]
     requires: Vec<Spanned<String>>,
     #[serde(default)]
+    packages: BTreeSet<String>,
+    #[serde(default)]
+    exclude: Vec<String>,
+    #[serde(default)]
+    modules: Vec<String>,
+    #[serde(default)]
     path: Vec<Spanned<Rule>>,
     #[serde(default)]
     directory: Vec<Spanned<Rule>>,
@@ -58,6 +67,9 @@ impl Default for ManifestFile {
             _schema: SchemaVersion,
             _description: String::new(),
             requires: Vec::new(),
+            packages: BTreeSet::new(),
+            exclude: Vec::new(),
+            modules: Vec::new(),
             path: Vec::new(),
             directory: Vec::new(),
         }
@@ -121,6 +133,17 @@ impl Manifest {
     /// Names of required overlays, each with the place that asks for it.
     pub(super) fn requires(&self) -> impl Iterator<Item = (String, String)> {
         self.file.requires.iter().map(|name| (name.get_ref().clone(), self.place(name)))
+    }
+
+    /// What it needs of packages and kernel.
+    pub(super) fn wants(&self, overlay: &str) -> Wants {
+        let ManifestFile { packages, exclude, modules, .. } = &self.file;
+        Wants {
+            overlay: overlay.to_owned(),
+            packages: packages.clone(),
+            exclude: exclude.clone(),
+            modules: modules.clone(),
+        }
     }
 
     /// Applies modes and owners to the overlay's own entries and adds its folders.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! overlays/NAME/
-//!   overlay.toml     optional: modes, owners, empty folders, required overlays    [`manifest`]
+//!   overlay.toml     optional: modes, owners, empty folders, packages, other overlays   [`manifest`]
 //!   README.md        optional
 //!   root/            copied to `/`: files and symlinks
 //!     etc/motd.tera  rendered with the profile's variables, without the suffix    [`template`]
@@ -82,16 +82,23 @@ pub enum Kind {
     Directory,
 }
 
+/// What an overlay needs besides its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wants {
+    /// The overlay.
+    pub overlay: String,
+    /// Names of packages, as in `packages.include` of a profile.
+    pub packages: BTreeSet<String>,
+    /// Globs of packaged files that stay out, as in `files.exclude` of a profile.
+    pub exclude: Vec<String>,
+    /// Kernel modules, as in `kernel.modules` of a profile.
+    pub modules: Vec<String>,
+}
+
 /// Reads the overlays `names` and those they require, and renders their templates with `variables`.
 pub fn plan(overlays: &Path, names: &BTreeSet<String>, variables: &Variables) -> Result<Plan> {
     let mut plan = Plan { overlays: BTreeSet::new(), entries: BTreeMap::new() };
-    let mut wanted: Vec<(String, Option<String>)> = names.iter().rev().map(|name| (name.clone(), None)).collect();
-    while let Some((name, asked_by)) = wanted.pop() {
-        if plan.overlays.contains(&name) {
-            continue;
-        }
-        let overlay = Overlay::open(overlays, &name, asked_by.as_deref())?;
-        wanted.extend(overlay.manifest.requires().map(|(name, place)| (name, Some(place))));
+    for (name, overlay) in open_all(overlays, names)? {
         for (path, entry) in overlay.entries(variables)? {
             plan.add(path, entry)?;
         }
@@ -99,6 +106,26 @@ pub fn plan(overlays: &Path, names: &BTreeSet<String>, variables: &Variables) ->
     }
     plan.check_folders()?;
     Ok(plan)
+}
+
+/// What the overlays `names` and those they require need besides their files, by name.
+pub fn wants(overlays: &Path, names: &BTreeSet<String>) -> Result<Vec<Wants>> {
+    Ok(open_all(overlays, names)?.iter().map(|(name, overlay)| overlay.manifest.wants(name)).collect())
+}
+
+/// The overlays `names` and those they require.
+fn open_all(overlays: &Path, names: &BTreeSet<String>) -> Result<BTreeMap<String, Overlay>> {
+    let mut all = BTreeMap::new();
+    let mut wanted: Vec<(String, Option<String>)> = names.iter().rev().map(|name| (name.clone(), None)).collect();
+    while let Some((name, asked_by)) = wanted.pop() {
+        if all.contains_key(&name) {
+            continue;
+        }
+        let overlay = Overlay::open(overlays, &name, asked_by.as_deref())?;
+        wanted.extend(overlay.manifest.requires().map(|(name, place)| (name, Some(place))));
+        all.insert(name, overlay);
+    }
+    Ok(all)
 }
 
 impl Plan {

@@ -180,8 +180,8 @@ fn mistakes_in_overlay_toml_are_refused_with_file_and_line() {
     insta::assert_snapshot!(refusal("schema = 2\n"), @"
     error: overlays/a/overlay.toml:1:10: schema 2 is not known to this larder, which reads schema 1
     ");
-    insta::assert_snapshot!(refusal("schema = 1\nrequire = []\n"), @"
-    error: overlays/a/overlay.toml:2:1: unknown field `require`, expected one of `schema`, `description`, `requires`, `path`, `directory`
+    insta::assert_snapshot!(refusal("schema = 1\nrequire = []\n"), @r"
+    error: overlays/a/overlay.toml:2:1: unknown field `require`, expected one of `schema`, `description`, `requires`, `packages`, `exclude`, `modules`, `path`, `directory`
 
     hint: did you mean `requires`?
     ");
@@ -253,12 +253,28 @@ fn writing_through_a_link_of_the_image_is_refused() {
 }
 
 #[test]
+fn an_overlay_says_what_it_needs_and_so_do_those_it_requires() {
+    let overlays = Overlays::new(&[
+        ("a/overlay.toml", "schema = 1\nrequires = [\"b\"]\npackages = [\"samba\"]\n"),
+        ("b/overlay.toml", "schema = 1\nmodules = [\"nfsd\"]\nexclude = [\"usr/share/x/**\"]\n"),
+    ]);
+    let all = wants(&overlays.folder(), &BTreeSet::from(["a".to_owned()])).unwrap();
+    let said: Vec<_> =
+        all.into_iter().map(|wants| (wants.overlay, wants.packages, wants.modules, wants.exclude)).collect();
+    let a = ("a".to_owned(), BTreeSet::from(["samba".to_owned()]), vec![], vec![]);
+    let b = ("b".to_owned(), BTreeSet::new(), vec!["nfsd".to_owned()], vec!["usr/share/x/**".to_owned()]);
+    assert_eq!(said, [a, b]);
+}
+
+#[test]
 fn the_overlays_of_this_repository_make_a_plan() {
     let overlays = Path::new(env!("CARGO_MANIFEST_DIR")).join("../overlays");
     for name in fs_err::read_dir(&overlays).unwrap() {
         let name = name.unwrap().file_name().into_string().unwrap();
-        let variables = toml::from_str("hostname = 'nas'\nprofile = 'qemu'\nversion = '1'").unwrap();
-        let plan = plan(&overlays, &BTreeSet::from([name.clone()]), &variables).unwrap();
-        assert!(!plan.entries().is_empty(), "{name}");
+        let variables = toml::from_str("hostname = 'nas'\nprofile = 'qemu'\nversion = '1'\nhardware = '{}'").unwrap();
+        let names = BTreeSet::from([name.clone()]);
+        let plan = plan(&overlays, &names, &variables).unwrap();
+        let wants_something = wants(&overlays, &names).unwrap().iter().any(|wants| !wants.packages.is_empty());
+        assert!(!plan.entries().is_empty() || wants_something, "{name}");
     }
 }

@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
+use firstboot::hardware::{Device, Graphics, Hazard, Match, Memory, Size};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::archive::Archive;
 use crate::lint::Skip;
 use crate::toml_file::SchemaVersion;
 
 /// A profile file, key by key. Everything but `schema` may be left to the base.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ProfileFile {
     /// Version of this format: 1.
     #[serde(rename = "schema")]
+    #[schemars(with = "u32", range(min = 1, max = 1))]
     pub _schema: SchemaVersion<1>,
     /// The base profile; a base has none itself.
     pub inherits: Option<String>,
@@ -31,6 +34,26 @@ pub struct ProfileFile {
     /// Kernel, modules and firmware.
     #[serde(default)]
     pub kernel: KernelTable,
+    /// Which machines it is for.
+    #[serde(default, rename = "match")]
+    pub matches: Match,
+    /// What is on the board.
+    #[serde(default, rename = "device")]
+    pub devices: Vec<Device>,
+    /// What is known to go wrong there.
+    #[serde(default, rename = "hazard")]
+    pub hazards: Vec<Hazard>,
+    /// How video is encoded and decoded.
+    pub graphics: Option<Graphics>,
+    /// How memory is shared out.
+    #[serde(default)]
+    pub memory: Memory,
+    /// What it starts from.
+    #[serde(default)]
+    pub boot: BootTable,
+    /// How large it may become.
+    #[serde(default)]
+    pub budget: BudgetTable,
     /// Which files of the packages stay out of the image.
     #[serde(default)]
     pub files: FilesTable,
@@ -39,11 +62,12 @@ pub struct ProfileFile {
     pub lint: LintTable,
     /// Values for the overlays' templates.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub variables: BTreeMap<String, toml::Value>,
 }
 
 /// `[packages]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct PackagesTable {
     /// Names, each optionally `name:arch`.
@@ -59,7 +83,7 @@ pub struct PackagesTable {
 }
 
 /// `[kernel]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct KernelTable {
     /// Words of the kernel command line.
@@ -70,10 +94,48 @@ pub struct KernelTable {
     pub initrd_modules: Vec<String>,
     /// Globs of firmware files kept besides those that kept modules name.
     pub firmware: Vec<String>,
+    /// Modules that can drive many chips: of their firmware only what `[[device]]` names is kept.
+    pub firmware_of_devices: BTreeSet<String>,
+    /// Globs of microcode for the processors, which the kernel loads before anything else.
+    pub microcode: Vec<String>,
+}
+
+/// `[boot]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct BootTable {
+    /// What the image is written to.
+    pub medium: Option<Medium>,
+    /// The smallest such medium that the image must fit with both systems and its state.
+    pub minimum_size: Option<Size>,
+}
+
+/// What a machine starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Medium {
+    /// Soldered flash memory.
+    Emmc,
+    /// A stick or a drive at a USB port.
+    Usb,
+    /// An NVMe drive.
+    Nvme,
+    /// Whatever the owner chooses.
+    Any,
+}
+
+/// `[budget]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct BudgetTable {
+    /// Of the root file system.
+    pub root: Option<Size>,
+    /// Of the compressed image.
+    pub compressed: Option<Size>,
 }
 
 /// `[files]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct FilesTable {
     /// Globs of packaged paths that the image does not want.
@@ -87,7 +149,7 @@ pub struct FilesTable {
 }
 
 /// `[lint]`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct LintTable {
     /// Findings that are right in this image, each with its reason.

@@ -3,12 +3,16 @@
 //! Parse, then validate: [`file::ProfileFile`] is what the TOML says, [`Profile`] is what the rest of
 //! the builder may rely on. Lists of the base come first and the profile's own are added; a scalar or
 //! a table key set by both with different values is an error, so that nothing is overridden silently.
+//! Packages and modules that an overlay needs come with it.
 
 pub mod file;
+pub mod origin;
+pub mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
+use firstboot::hardware::{Description, Device, Graphics, Hazard, Match, Memory};
 use serde::Serialize;
 
 use crate::archive::Archive;
@@ -17,8 +21,8 @@ use crate::lock::{self, Lockable};
 use crate::project::Project;
 use crate::report::Mistake;
 use crate::solve::PackageRequest;
-use crate::{suggest, toml_file};
-use file::ProfileFile;
+use crate::{overlay, suggest, toml_file};
+use file::{BootTable, BudgetTable, ProfileFile};
 
 /// A validated profile, base included.
 #[derive(Debug, Clone, Serialize)]
@@ -34,6 +38,12 @@ pub struct Profile {
     pub overlays: BTreeSet<String>,
     /// Kernel, modules and firmware.
     pub kernel: Kernel,
+    /// The board, and what the image does with it.
+    pub hardware: Hardware,
+    /// What the image is written to.
+    pub boot: BootTable,
+    /// How large the image may become.
+    pub budget: BudgetTable,
     /// Globs of paths (no leading slash) that packages ship and the image does not want.
     pub exclude: Vec<String>,
     /// Globs that are kept even where `exclude` matches.
@@ -60,6 +70,26 @@ pub struct Kernel {
     pub initrd_modules: Vec<String>,
     /// Globs of firmware files kept besides those that kept modules name.
     pub firmware: Vec<String>,
+    /// Modules of whose firmware only what the devices name is kept.
+    pub firmware_of_devices: BTreeSet<String>,
+    /// Globs of microcode files below the firmware folder, for the kernel's earliest moments.
+    pub microcode: Vec<String>,
+}
+
+/// What a profile says about its board.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Hardware {
+    /// Which machines it is for.
+    pub matches: Match,
+    /// What is on the board.
+    pub devices: Vec<Device>,
+    /// What is known to go wrong there.
+    pub hazards: Vec<Hazard>,
+    /// How video is encoded and decoded.
+    pub graphics: Option<Graphics>,
+    /// How memory is shared out.
+    pub memory: Memory,
 }
 
 impl Profile {
@@ -77,7 +107,39 @@ impl Profile {
                 .hint("profiles inherit one level deep: name the last base directly")
                 .into());
         }
-        Self::join(name, base, own).with_context(|| format!("reading profile `{name}`"))
+        let mut profile = Self::join(name, base, own).with_context(|| format!("reading profile `{name}`"))?;
+        profile.add_wants(project)?;
+        Ok(profile)
+    }
+
+    /// Adds packages and modules that the overlays ask for: a feature brings what it runs on.
+    fn add_wants(&mut self, project: &Project) -> anyhow::Result<()> {
+        for wants in overlay::wants(&project.overlays(), &self.overlays)? {
+            self.packages.include.extend(wants.packages);
+            self.exclude.extend(wants.exclude);
+            self.kernel.modules.extend(wants.modules);
+        }
+        Ok(())
+    }
+
+    /// Which machines each profile is for.
+    pub fn matches(project: &Project) -> anyhow::Result<BTreeMap<String, Match>> {
+        let names = Self::names(project)?;
+        names.into_iter().map(|name| Ok((name.clone(), Self::load(project, &name)?.hardware.matches))).collect()
+    }
+
+    /// What the image says about the hardware that it is for.
+    pub fn description(&self, project: &Project) -> anyhow::Result<Description> {
+        let Hardware { devices, hazards, graphics, memory, .. } = self.hardware.clone();
+        Ok(Description {
+            profile: self.name.clone(),
+            known: Self::matches(project)?,
+            devices,
+            firmware_of_devices: self.kernel.firmware_of_devices.iter().cloned().collect(),
+            hazards,
+            memory,
+            graphics,
+        })
     }
 
     /// Names of all profiles that can be built: those that inherit from a base.
@@ -122,7 +184,18 @@ impl Profile {
                 modules: all.kernel.modules,
                 initrd_modules: all.kernel.initrd_modules,
                 firmware: all.kernel.firmware,
+                firmware_of_devices: all.kernel.firmware_of_devices,
+                microcode: all.kernel.microcode,
             },
+            hardware: Hardware {
+                matches: all.matches,
+                devices: all.devices,
+                hazards: all.hazards,
+                graphics: all.graphics,
+                memory: all.memory,
+            },
+            boot: all.boot,
+            budget: all.budget,
             exclude: all.files.exclude,
             keep: all.files.keep,
             remove: all.files.remove,
@@ -192,6 +265,29 @@ fn inherit(base: ProfileFile, own: ProfileFile) -> anyhow::Result<ProfileFile> {
             modules: [base.kernel.modules, own.kernel.modules].concat(),
             initrd_modules: [base.kernel.initrd_modules, own.kernel.initrd_modules].concat(),
             firmware: [base.kernel.firmware, own.kernel.firmware].concat(),
+            firmware_of_devices: union(base.kernel.firmware_of_devices, own.kernel.firmware_of_devices),
+            microcode: [base.kernel.microcode, own.kernel.microcode].concat(),
+        },
+        matches: Match {
+            dmi: [base.matches.dmi, own.matches.dmi].concat(),
+            pci: [base.matches.pci, own.matches.pci].concat(),
+            any_pci: [base.matches.any_pci, own.matches.any_pci].concat(),
+            absent_pci: [base.matches.absent_pci, own.matches.absent_pci].concat(),
+        },
+        devices: [base.devices, own.devices].concat(),
+        hazards: joined_hazards(base.hazards, own.hazards)?,
+        graphics: one("graphics", base.graphics, own.graphics)?,
+        memory: Memory {
+            minimum: one("memory.minimum", base.memory.minimum, own.memory.minimum)?,
+            arc_percent: one("memory.arc-percent", base.memory.arc_percent, own.memory.arc_percent)?,
+        },
+        boot: BootTable {
+            medium: one("boot.medium", base.boot.medium, own.boot.medium)?,
+            minimum_size: one("boot.minimum-size", base.boot.minimum_size, own.boot.minimum_size)?,
+        },
+        budget: BudgetTable {
+            root: one("budget.root", base.budget.root, own.budget.root)?,
+            compressed: one("budget.compressed", base.budget.compressed, own.budget.compressed)?,
         },
         files: file::FilesTable {
             exclude: [base.files.exclude, own.files.exclude].concat(),
@@ -233,11 +329,34 @@ fn joined_archives(mut base: Vec<Archive>, own: Vec<Archive>) -> anyhow::Result<
     Ok(base)
 }
 
+/// Every check is spoken about once: the running system adds one text to what it finds.
+fn joined_hazards(base: Vec<Hazard>, own: Vec<Hazard>) -> anyhow::Result<Vec<Hazard>> {
+    let all = [base, own].concat();
+    for (index, hazard) in all.iter().enumerate() {
+        if all[..index].iter().any(|other| other.check == hazard.check) {
+            return Err(Mistake::new(format!("the hazard `{}` is described twice", hazard.check.id()))
+                .hint("put all that is known about it into one [[hazard]]")
+                .into());
+        }
+    }
+    Ok(all)
+}
+
+/// A value that one of the two files gives, or both alike.
+fn one<V: PartialEq>(key: &str, base: Option<V>, own: Option<V>) -> anyhow::Result<Option<V>> {
+    match (base, own) {
+        (Some(base), Some(own)) if base != own => Err(conflict(key)),
+        (base, own) => Ok(own.or(base)),
+    }
+}
+
 fn conflict(key: &str) -> anyhow::Error {
     Mistake::new(format!("{key} is set by the profile and, differently, by its base"))
         .hint("remove it from one of the two files")
         .into()
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -67,7 +67,7 @@ fn an_unknown_profile_is_answered_with_the_nearest_one() {
 #[test]
 fn an_unknown_key_is_refused_with_its_place() {
     insta::assert_snapshot!(complaint(&[("nas.toml", "schema = 1\n[kernel]\nmodulse = []\n")], "nas"), @r"
-    error: PROJECT/profiles/nas.toml:3:1: unknown field `modulse`, expected one of `command-line`, `modules`, `initrd-modules`, `firmware`
+    error: PROJECT/profiles/nas.toml:3:1: unknown field `modulse`, expected one of `command-line`, `modules`, `initrd-modules`, `firmware`, `firmware-of-devices`, `microcode`
 
     hint: did you mean `modules`?
     ");

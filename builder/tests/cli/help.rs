@@ -43,6 +43,11 @@ fn every_verb_has_help_that_fits_a_terminal() {
     larder inspect
     larder lint
     larder lock
+    larder profiles
+    larder profiles detect
+    larder profiles schema
+    larder profiles show
+    larder sizes
     larder tools
     larder tools list
     larder tools run

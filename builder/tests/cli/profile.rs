@@ -48,7 +48,7 @@ fn an_unknown_key_is_answered_with_the_nearest_right_one() {
     ");
     bench.write("profiles/nas.toml", "schema = 1\ninherits = \"base\"\n[kernal]\nmodules = []\n");
     insta::assert_snapshot!(bench.refuses(&["build", "--profile", "nas"]), @r"
-    error: PROJECT/profiles/nas.toml:3:2: unknown field `kernal`, expected one of `schema`, `inherits`, `description`, `archive`, `packages`, `overlays`, `kernel`, `files`, `lint`, `variables`
+    error: PROJECT/profiles/nas.toml:3:2: unknown field `kernal`, expected one of `schema`, `inherits`, `description`, `archive`, `packages`, `overlays`, `kernel`, `match`, `device`, `hazard`, `graphics`, `memory`, `boot`, `budget`, `files`, `lint`, `variables`
 
     hint: did you mean `kernel`?
     ");
@@ -98,5 +98,121 @@ fn a_folder_that_is_no_project_is_refused() {
     error: FOLDER/empty: has no `profiles` and `overlays` folders
 
     hint: point --project at a checkout of larder
+    ");
+}
+
+const BOARD: &str = "schema = 1\ninherits = \"base\"\ndescription = \"a box\"\noverlays = [\"video\"]\n\
+    [packages]\ninclude = [\"probe\"]\n[memory]\nminimum = \"4 GiB\"\n[boot]\nmedium = \"emmc\"\nminimum-size = \"7 GiB\"\n\
+    [match]\npci = [\"8086:46d4\"]\n[[match.dmi]]\nvendor = \"AZW\"\n";
+
+fn board() -> Bench {
+    let bench = Bench::new();
+    fs_err::create_dir_all(bench.project("overlays/video")).unwrap();
+    bench.write("overlays/video/overlay.toml", "schema = 1\npackages = [\"player\"]\nmodules = [\"i915\"]\n");
+    bench.write("profiles/nas.toml", BOARD);
+    bench
+}
+
+#[test]
+fn profiles_are_listed_with_what_matters_when_choosing_one() {
+    let bench = board();
+    bench.write("profiles/other.toml", "schema = 1\ninherits = \"base\"\ndescription = \"another one\"\n");
+    let said = bench.ends(&mut bench.larder(&["profiles"]), 0);
+    insta::assert_snapshot!(said.stdout, @r"
+    PROFILE  PACKAGES  MEMORY  MEDIUM      GPU  DESCRIPTION
+    nas      no lock   4 GiB   eMMC 7 GiB  -    a box
+    other    no lock   -       -           -    another one
+    ");
+}
+
+#[test]
+fn a_profile_is_shown_with_the_file_that_each_value_comes_from() {
+    let bench = board();
+    let said = bench.ends(&mut bench.larder(&["profiles", "show", "nas"]), 0);
+    insta::assert_snapshot!(said.stdout, @r#"
+    archive
+        { components = ["main"], keys = ["test.asc"], mirror = "http://deb.debian.org/debian", name = "debian", suites = ["trixie"] }  # profiles/base.toml
+    boot.medium
+        "emmc"  # profiles/nas.toml
+    boot.minimum-size
+        "7 GiB"  # profiles/nas.toml
+    description
+        "a box"  # profiles/nas.toml
+    kernel.modules
+        "i915"  # overlays/video/overlay.toml
+    match.dmi
+        { vendor = "AZW" }  # profiles/nas.toml
+    match.pci
+        "8086:46d4"  # profiles/nas.toml
+    memory.minimum
+        "4 GiB"  # profiles/nas.toml
+    overlays
+        "video"  # profiles/nas.toml
+    packages.include
+        "probe"  # profiles/nas.toml
+        "player"  # overlays/video/overlay.toml
+    variables.hostname
+        "larder"  # profiles/base.toml
+    "#);
+}
+
+#[test]
+fn a_dump_is_told_which_profile_it_wants() {
+    let bench = board();
+    bench.write("profiles/any.toml", "schema = 1\ninherits = \"base\"\n");
+    let dump = bench.folder("dumps").join("dump.txt");
+    let detect = |text: &str, status| {
+        fs_err::write(&dump, text).unwrap();
+        bench.ends(&mut bench.larder(&["profiles", "detect", "--from", dump.to_str().unwrap()]), status)
+    };
+    let gpu = "00:02.0 VGA [0300]: Intel [8086:46d4]\n";
+    insta::assert_snapshot!(detect(&format!("{gpu}sys_vendor: AZW\n"), 0).stdout, @r"
+    nas  exact     the firmware calls it `` by `AZW`, board ``; has 8086:46d4
+    any  generic   fits every machine
+    ");
+    insta::assert_snapshot!(detect(gpu, 0).stdout, @r"
+    any  generic   fits every machine
+    nas  doubtful  the firmware calls it `` by ``, board ``, not vendor `AZW`; has 8086:46d4
+    ");
+    insta::assert_snapshot!(detect("nothing\n", 1).stderr, @r"
+    error: FOLDER/dumps/dump.txt: lists no PCI devices
+
+    hint: on the machine: lspci -nn > dump; grep . /sys/class/dmi/id/{sys_vendor,product_name,board_name} >> dump
+    ");
+}
+
+#[test]
+fn hardware_that_cannot_be_understood_is_refused_with_its_place() {
+    let bench = Bench::new();
+    let refuses = |text: &str| {
+        bench.write("profiles/nas.toml", &format!("schema = 1\ninherits = \"base\"\n{text}"));
+        bench.refuses(&["profiles"])
+    };
+    insta::assert_snapshot!(refuses("[match]\npci = [\"8086:46D4\"]\n"), @r#"error: PROJECT/profiles/nas.toml:4:7: `8086:46D4` is not a PCI id: write it as `lspci -nn` does, "8086:46d4""#);
+    insta::assert_snapshot!(refuses("[budget]\nroot = \"450\"\n"), @r#"error: PROJECT/profiles/nas.toml:4:8: `450` is not a size: write it as "450 MB" or "4 GiB""#);
+    insta::assert_snapshot!(refuses("[[hazard]]\ncheck = \"jmb585-dm\"\nmeans = \"x\"\nnext = \"y\"\n"), @r"
+    error: PROJECT/profiles/nas.toml:4:9: unknown variant `jmb585-dm`, expected one of `wrong-profile`, `less-memory`, `network-without-driver`, `graphics-without-driver`, `huc-not-authenticated`, `jmb585-dma`, `nvme-duplicate-ids`, `emmc-boot-areas`, `drive-dropped`
+
+    hint: did you mean `jmb585-dma`?
+    ");
+    let hazard = "[[hazard]]\ncheck = \"jmb585-dma\"\nmeans = \"x\"\nnext = \"y\"\n";
+    insta::assert_snapshot!(refuses(&format!("{hazard}{hazard}")), @r"
+    error: reading profile `nas`
+      caused by: hazard `jmb585-dma` is set by the profile and, differently, by its base
+
+    hint: remove it from one of the two files
+    ");
+}
+
+#[test]
+fn a_memory_limit_that_base_and_profile_set_is_a_conflict() {
+    let bench = Bench::new();
+    bench.write("profiles/base.toml", &format!("{}[memory]\narc-percent = 30\n", bench.read("profiles/base.toml")));
+    bench.write("profiles/nas.toml", "schema = 1\ninherits = \"base\"\n[memory]\narc-percent = 40\n");
+    insta::assert_snapshot!(bench.refuses(&["profiles"]), @r"
+    error: reading profile `nas`
+      caused by: memory.arc-percent is set by the profile and, differently, by its base
+
+    hint: remove it from one of the two files
     ");
 }
