@@ -28,8 +28,8 @@ pub mod sbom;
 pub mod session;
 pub mod solve;
 pub mod store;
-pub mod suggest;
-pub mod toml_file;
 pub mod tools;
 pub mod tree;
 pub mod why;
+
+pub use firstboot::{suggest, toml_file};

@@ -3,73 +3,17 @@
 //! Errors travel as [`anyhow::Error`]. A [`Mistake`] anywhere in the chain means that the person can
 //! mend it: exit status 1 and a hint of what to do next. Anything else is our fault: exit status 2.
 
-use std::fmt;
 use std::io;
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 
-/// An error which the person at the keyboard can mend (bad input, no network, full disk).
-#[derive(Debug)]
-pub struct Mistake {
-    what: String,
-    next: Option<String>,
-    source: Option<anyhow::Error>,
-}
-
-impl Mistake {
-    /// Says what is wrong and where: `profiles/nas.toml:7: unknown key …`.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), next: None, source: None }
-    }
-
-    /// Adds what to do next, as an instruction.
-    #[must_use]
-    pub fn hint(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
-        self
-    }
-
-    /// Adds the error that led here.
-    #[must_use]
-    pub fn because(mut self, source: impl Into<anyhow::Error>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-impl std::error::Error for Mistake {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|error| &**error as _)
-    }
-}
+use firstboot::report;
+pub use firstboot::report::{Mistake, line_of};
 
 /// The error with its causes, one a line, then the hints: what `larder` prints before it exits.
 pub fn render(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}\n");
-    let mut last = error.to_string();
-    for cause in error.chain().skip(1) {
-        let line = cause.to_string();
-        // Some crates repeat their source in their own text; once is enough.
-        if !last.contains(&line) {
-            text.push_str(&format!("  caused by: {line}\n"));
-        }
-        last = line;
-    }
-    let mut hints: Vec<_> =
-        error.chain().filter_map(|cause| cause.downcast_ref::<Mistake>()?.next.as_deref()).collect();
-    if hints.is_empty() && is_disk_full(error) {
-        hints.push(DISK_FULL_HINT);
-    }
-    for hint in hints {
-        text.push_str(&format!("\nhint: {hint}\n"));
-    }
-    text
+    let has_hint = report::hints(error).next().is_some();
+    report::render(error, Some(DISK_FULL_HINT).filter(|_| !has_hint && is_disk_full(error)))
 }
 
 /// Turns an error of the disk below `place` that a person can mend (no room, no permission, a read-only
@@ -103,14 +47,9 @@ fn tail(said: &[u8]) -> String {
     String::from_utf8_lossy(&said[start..]).trim_end().to_owned()
 }
 
-/// The line, from 1, of a byte of `text`: for messages that say where.
-pub fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
-}
-
 /// 1 when the person can mend it, 2 when it is our fault.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let mendable = is_disk_full(error) || error.chain().any(|cause| cause.is::<Mistake>());
+    let mendable = is_disk_full(error) || report::is_mendable(error);
     ExitCode::from(if mendable { 1 } else { 2 })
 }
 
@@ -138,22 +77,10 @@ mod tests {
     use anyhow::Context as _;
 
     #[test]
-    fn an_error_says_what_why_and_what_to_do_next() {
-        let error = anyhow::Error::new(Mistake::new("profile `nas` does not exist").hint("run `larder profiles`"))
-            .context("resolving packages");
-        insta::assert_snapshot!(render(&error), @r"
-        error: resolving packages
-          caused by: profile `nas` does not exist
-
-        hint: run `larder profiles`
-        ");
+    fn a_mistake_ends_with_status_1_and_a_fault_of_ours_with_2() {
+        let error = anyhow::Error::new(Mistake::new("profile `nas` does not exist")).context("resolving packages");
         assert_eq!(exit_code(&error), ExitCode::from(1));
-    }
-
-    #[test]
-    fn an_unexpected_error_is_our_fault() {
-        let error = anyhow::anyhow!("arithmetic went wrong");
-        assert_eq!(exit_code(&error), ExitCode::from(2));
+        assert_eq!(exit_code(&anyhow::anyhow!("arithmetic went wrong")), ExitCode::from(2));
     }
 
     #[test]

@@ -113,6 +113,14 @@ impl RootHash {
     }
 }
 
+impl RootHash {
+    /// The root hash whose halves name these partitions.
+    pub fn of_partitions(root: Uuid, verity: Uuid) -> Self {
+        let half = DIGEST_SIZE / 2;
+        Self(std::array::from_fn(|i| if i < half { root.as_bytes()[i] } else { verity.as_bytes()[i - half] }))
+    }
+}
+
 impl From<[u8; DIGEST_SIZE]> for RootHash {
     fn from(bytes: [u8; DIGEST_SIZE]) -> Self {
         Self(bytes)

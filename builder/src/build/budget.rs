@@ -1,18 +1,18 @@
 //! What an image may cost: the sizes that its profile sets, and the medium that it must fit.
 
 use firstboot::hardware::Size;
+use firstboot::layout;
 
-use crate::image::gpt;
 use crate::profile::Profile;
 use crate::report::Mistake;
 
 /// Refuses a profile whose medium is too small for two systems and the state.
 pub(super) fn check_medium(profile: &Profile) -> Result<(), Mistake> {
     let Some(minimum) = profile.boot.minimum_size else { return Ok(()) };
-    if minimum.bytes() >= gpt::TARGET_SIZE {
+    if minimum.bytes() >= layout::DISK_MIN_SIZE {
         return Ok(());
     }
-    let needed = Size::of(gpt::TARGET_SIZE);
+    let needed = Size::of(layout::DISK_MIN_SIZE);
     Err(Mistake::new(format!("profile `{}`: a medium of {minimum} is too small, {needed} are needed", profile.name))
         .hint("raise `boot.minimum-size`: two systems and the state must fit"))
 }

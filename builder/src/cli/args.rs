@@ -29,6 +29,15 @@ const ENVIRONMENT: &str = "Environment:
   LARDER_MIRROR_NAME    address of an archive instead of the profile's (NAME: DEBIAN_SECURITY, ...)
   LARDER_ACCEL          kvm or tcg: how `larder try` runs the machine [default: detected]";
 
+const FLASH: &str = "Without --device, all disks are listed, with what is on them and why one cannot be written to.
+A disk is refused when it is in use, when the running system is on it, when it belongs to a
+pool, is too small (6 GB are enough), is built in (unless --internal) or is not named as in
+/dev/disk/by-id. Before anything is written, the last four characters of its serial number
+have to be typed.
+
+What was on the disk is lost. Nothing starts from it until all was written, read back and
+compared.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Resolve a profile's packages against the signed Debian archive and write its lock
@@ -37,6 +46,11 @@ pub(super) enum Verb {
     Build(BuildArgs),
     /// Build an image and boot it in a virtual machine, at its console
     Try(TryArgs),
+    /// Write an image to a stick, a card or a disk, and check that it is there
+    #[command(after_help = FLASH)]
+    Flash(FlashArgs),
+    /// Put a settings file on an image, or on a disk that an image was written to
+    Seed(SeedArgs),
     /// Look for what an image must not have: identities, leftovers, broken links, bad units
     Lint(LintArgs),
     /// List the hardware profiles, or say more about them
@@ -123,6 +137,41 @@ pub(super) struct BuildArgs {
     /// Where the image goes
     #[arg(long, short, value_name = "DIR", default_value = "out")]
     pub(super) out: PathBuf,
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(id = "what", args = ["profile", "image"])]
+pub(super) struct FlashArgs {
+    /// Build an image of this profile and write it
+    #[arg(long, short, requires = "device")]
+    pub(super) profile: Option<String>,
+    /// Write this .img or .img.zst
+    #[arg(long, value_name = "FILE", requires = "device")]
+    pub(super) image: Option<PathBuf>,
+    /// Disk to write to, as in /dev/disk/by-id
+    #[arg(long, value_name = "NAME", requires = "what")]
+    pub(super) device: Option<PathBuf>,
+    /// Settings file for the partition LARDER; it is checked first
+    #[arg(long, value_name = "FILE", requires = "device")]
+    pub(super) config: Option<PathBuf>,
+    /// Allow disks that are built in
+    #[arg(long)]
+    pub(super) internal: bool,
+    /// The last four characters of the disk's serial number, instead of being asked for them
+    #[arg(long, value_name = "XXXX", requires = "device")]
+    pub(super) yes_serial: Option<String>,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct SeedArgs {
+    /// An .img, or a disk as in /dev/disk/by-id
+    #[arg(value_name = "IMG|DEVICE")]
+    pub(super) target: PathBuf,
+    /// Settings file; it is checked first
+    #[arg(long, value_name = "FILE")]
+    pub(super) config: PathBuf,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -4,10 +4,12 @@ mod args;
 mod build;
 mod cache;
 mod diff;
+mod flash;
 mod inspect;
 mod lint;
 mod lock;
 mod profiles;
+mod seed;
 mod sizes;
 mod tools;
 mod try_image;
@@ -40,6 +42,8 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Lock(args) => lock::run(&common, &args),
         Verb::Build(args) => build::run(&common, &args),
         Verb::Try(args) => try_image::run(&common, &args),
+        Verb::Flash(args) => flash::run(&common, &args),
+        Verb::Seed(args) => seed::run(&common, &args),
         Verb::Lint(args) => lint::run(&common, &args),
         Verb::Why(args) => why::run(&common, &args),
         Verb::Profiles { verb } => profiles::run(&common, verb.as_ref()),

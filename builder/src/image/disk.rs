@@ -33,7 +33,7 @@ pub struct Parts<'a> {
 }
 
 /// Raise when the same parts give another image: partition table, file systems, what is on them.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 /// Writes the image to `out`, which appears only when it is complete; syncing it is the caller's, who may
 /// have something to do meanwhile.

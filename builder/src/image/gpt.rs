@@ -18,44 +18,19 @@
 use std::fs::File;
 
 use anyhow::{Context as _, Result};
+pub use firstboot::layout::{
+    BASIC_DATA_TYPE, ESP_LABEL, ESP_SIZE, ESP_TYPE, MIB, READ_ONLY, ROOT_SIZE, ROOT_TYPE, SEED_LABEL, SEED_SIZE,
+    VERITY_SIZE, VERITY_TYPE,
+};
 use firstboot::verity::RootHash;
 use gptman::{GPT, GPTPartitionEntry};
 use uuid::{Uuid, uuid};
 
 use super::version::Version;
 
-/// Bytes of a mebibyte; partitions start and end on multiples of it, as every partitioner does.
-pub const MIB: u64 = 1 << 20;
-/// Logical sector size of the image. Disks with 4 KiB logical sectors are not supported.
-pub const SECTOR: u64 = 512;
-
-/// Size of the EFI system partition: three UKIs of up to 150 MB.
-pub const ESP_SIZE: u64 = 512 * MIB;
-/// Size of the seed partition.
-pub const SEED_SIZE: u64 = 32 * MIB;
-/// Size of a root slot on the target.
-pub const ROOT_SIZE: u64 = 2048 * MIB;
-/// Size of the partition for the hash tree of a slot; the tree of a full slot takes 16.2 MiB.
-pub const VERITY_SIZE: u64 = 32 * MIB;
-
-/// The least that the partition for the state gets on the target (`overlays/base/root/usr/lib/repart.d/50-state.conf`).
-const STATE_SIZE: u64 = 768 * MIB;
-/// What a disk must have for all partitions of the target; the first and the last mebibyte are the tables'.
-pub const TARGET_SIZE: u64 = MIB + ESP_SIZE + SEED_SIZE + 2 * (ROOT_SIZE + VERITY_SIZE) + STATE_SIZE + MIB;
-
-/// EFI System Partition (UEFI 5.3.3, table 5-7).
-pub const ESP_TYPE: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
-/// Microsoft basic data: the one type that every desktop mounts and shows.
-pub const BASIC_DATA_TYPE: Uuid = uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7");
-/// Root partition, x86-64 (Discoverable Partitions Specification).
-pub const ROOT_TYPE: Uuid = uuid!("4f68bce3-e8cd-4db1-96e7-fbcaf984b709");
-/// Root verity partition, x86-64 (Discoverable Partitions Specification).
-pub const VERITY_TYPE: Uuid = uuid!("2c7357ed-ebd2-46d9-aec1-23d437ec2bf5");
-
-/// GPT name and FAT label of the seed partition.
-pub const SEED_LABEL: &str = "LARDER";
-/// Attribute bit 60: mount read-only (Discoverable Partitions Specification, Partition Flags).
-pub const READ_ONLY: u64 = 1 << 60;
+/// Logical sector size of the image. `larder flash` and `firstboot install` make the table and the FAT volumes anew for
+/// disks with others.
+pub const SECTOR: u64 = firstboot::layout::IMAGE_SECTOR as u64;
 
 /// Makes the identifiers of larder's disks its own; a random UUID, fixed once.
 const NAMESPACE: Uuid = uuid!("6a9c5d0e-3f1b-4d7a-9a52-7c1e0b8f4d26");
@@ -108,7 +83,7 @@ impl Layout {
         };
         Self {
             disk: id("disk"),
-            esp: place(ESP_TYPE, id("esp"), "esp", 0, ESP_SIZE),
+            esp: place(ESP_TYPE, id("esp"), ESP_LABEL, 0, ESP_SIZE),
             seed: place(BASIC_DATA_TYPE, id("seed"), SEED_LABEL, 0, SEED_SIZE),
             verity: place(VERITY_TYPE, root_hash.verity_partition_uuid(), &label, READ_ONLY, VERITY_SIZE),
             root: place(ROOT_TYPE, root_hash.root_partition_uuid(), &label, READ_ONLY, root_size.next_multiple_of(MIB)),
@@ -139,6 +114,11 @@ impl Layout {
 }
 
 impl Partition {
+    /// Its bytes in the image.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.start..self.start + self.size
+    }
+
     /// GUIDs are stored with their first three fields little-endian (UEFI, appendix A).
     fn entry(&self) -> GPTPartitionEntry {
         GPTPartitionEntry {

@@ -14,6 +14,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use firstboot::fat::{FatFile, FatReader};
+use firstboot::layout::UKI_FOLDER;
 use firstboot::verity::{self, BadBlock, Region, RootHash, VerityError};
 use gptman::GPT;
 use serde::Serialize;
@@ -22,15 +24,10 @@ use uuid::Uuid;
 pub use erofs::Erofs;
 pub use uki::{Section, Uki};
 
-use super::compress;
-use super::esp::{FatFile, FatReader};
+use super::{compress, frames};
+
 use super::gpt;
 use crate::report::Mistake;
-
-/// First bytes of a zstd frame (RFC 8878, 3.1.1).
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// Where the UKIs are on the ESP (Boot Loader Specification, type 2 entries).
-const UKI_FOLDER: &str = "EFI/Linux/";
 
 /// What an image contains.
 #[derive(Debug, Clone, Serialize)]
@@ -175,6 +172,20 @@ pub fn inspect(path: &Path) -> Result<Report> {
 
 /// Opens an image; a compressed one is unpacked into an unnamed temporary file first.
 pub(super) fn open(path: &Path) -> Result<File> {
+    let image = open_file(path)?;
+    if !is_compressed(&image) {
+        return Ok(image);
+    }
+    let unpacked = unnamed_beside(path).context("creating a temporary file for the decompressed image")?;
+    match compress::decompress(&mut &image, &unpacked) {
+        Ok(()) => Ok(unpacked),
+        Err(error) if is_disk_full(&error) => Err(error.context("decompressing the image")),
+        Err(error) => Err(damaged(path).because(error).into()),
+    }
+}
+
+/// Opens the file of an image.
+pub(crate) fn open_file(path: &Path) -> Result<File> {
     let problem = |error: io::Error| Mistake::new(format!("cannot open {}", path.display())).because(error);
     let image = File::open(path).map_err(problem)?;
     if !image.metadata()?.is_file() {
@@ -182,19 +193,19 @@ pub(super) fn open(path: &Path) -> Result<File> {
             .hint("give the path of an .img or .img.zst")
             .into());
     }
+    Ok(image)
+}
+
+/// Whether it is an `.img.zst`, whatever its name says.
+pub(crate) fn is_compressed(image: &File) -> bool {
     let mut magic = [0; 4];
-    if image.read_exact_at(&mut magic, 0).is_err() || magic != ZSTD_MAGIC {
-        return Ok(image);
-    }
-    let unpacked = unnamed_beside(path).context("creating a temporary file for the decompressed image")?;
-    match compress::decompress(&mut &image, &unpacked) {
-        Ok(()) => Ok(unpacked),
-        Err(error) if is_disk_full(&error) => Err(error.context("decompressing the image")),
-        Err(error) => Err(Mistake::new(format!("{} is truncated or damaged", path.display()))
-            .hint("compare it with its .SHA256SUMS file and download it again")
-            .because(error)
-            .into()),
-    }
+    image.read_exact_at(&mut magic, 0).is_ok() && magic == frames::MAGIC
+}
+
+/// What to say of an image that is not whole.
+pub(super) fn damaged(path: &Path) -> Mistake {
+    Mistake::new(format!("{} is truncated or damaged", path.display()))
+        .hint("compare it with its .SHA256SUMS file and download it again")
 }
 
 /// Beside the image there is likely room for another; elsewhere only if that folder is read-only.

@@ -6,9 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::report::Mistake;
-
-/// Starts every partition label and UKI name.
-const PREFIX: &str = "larder_";
+use firstboot::layout::SYSTEM_PREFIX as PREFIX;
 
 /// A GPT partition name has 36 UTF-16 code units (UEFI 5.3.3, Partition Name), the prefix included.
 const MAX_LENGTH: usize = 36 - PREFIX.len();

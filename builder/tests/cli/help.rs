@@ -40,6 +40,7 @@ fn every_verb_has_help_that_fits_a_terminal() {
     larder cache size
     larder cache verify
     larder diff
+    larder flash
     larder inspect
     larder lint
     larder lock
@@ -48,6 +49,7 @@ fn every_verb_has_help_that_fits_a_terminal() {
     larder profiles schema
     larder profiles show
     larder sizes
+    larder seed
     larder tools
     larder tools list
     larder tools run

@@ -11,6 +11,7 @@ mod damage;
 mod diff;
 mod disk_full;
 mod download;
+mod flash;
 mod help;
 mod kill;
 mod lint;
@@ -34,5 +35,10 @@ mod deb;
 #[path = "../support/module.rs"]
 mod module;
 #[allow(dead_code, reason = "shared: each user takes what it needs")]
+#[path = "../../../firstboot/src/disk/testing.rs"]
+mod machine;
+#[allow(dead_code, reason = "shared: each user takes what it needs")]
 #[path = "../support/server.rs"]
 mod server;
+
+use firstboot::disk::Machine;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::image::esp::FatReader;
 use crate::image::sparse;
+use firstboot::fat::FatReader;
 
 const LOADER_CONF: &str = "timeout 3\n";
 

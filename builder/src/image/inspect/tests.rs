@@ -97,7 +97,8 @@ fn a_sound_image_is_described_for_people() {
            10 B  loader/loader.conf
 
     seed
-          233 B  README.txt
+          311 B  README.txt
+          990 B  nas-example.toml
 
     EFI/Linux/larder_1.0+3.efi
       name      larder 1.0
@@ -179,7 +180,7 @@ fn truncated_and_foreign_files_are_refused_with_the_reason() {
     insta::assert_snapshot!(mistake(&foreign), @"IMG is no disk image: it has no valid GUID partition table");
     fs_err::write(&foreign, "x").unwrap();
     insta::assert_snapshot!(mistake(&foreign), @"IMG is no disk image: it has only 1 bytes");
-    fs_err::write(&foreign, [&ZSTD_MAGIC[..], b"and then nonsense"].concat()).unwrap();
+    fs_err::write(&foreign, [&frames::MAGIC[..], b"and then nonsense"].concat()).unwrap();
     insta::assert_snapshot!(mistake(&foreign), @"IMG is truncated or damaged");
     insta::assert_snapshot!(mistake(&fixture.folder.path().join("absent")), @"cannot open IMG");
     insta::assert_snapshot!(mistake(fixture.folder.path()), @"IMG is no file");

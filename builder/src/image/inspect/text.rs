@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{PartitionReport, Report, Table, UkiReport, Verdict};
-use crate::image::esp::FatFile;
 use crate::image::gpt;
+use firstboot::fat::FatFile;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,8 @@
 
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 
-use crate::image::window::Window;
+use super::geometry::Geometry;
+use super::window::Window;
 
 const ENTRY: usize = 32;
 const ATTRIBUTES: usize = 11;
@@ -16,37 +17,17 @@ const LONG_NAME: u8 = 0x0f;
 
 /// Goes through all directories of a FAT32 volume that has just been written, each of them no
 /// longer than one cluster.
-pub fn drop_long_names_of_dots(volume: &mut Window<'_>) -> io::Result<()> {
-    let mut boot = [0; 512];
-    volume.seek(SeekFrom::Start(0))?;
-    volume.read_exact(&mut boot)?;
-    let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| boot[at + i]));
-    let sectors_before_data =
-        u64::from(u16::from_le_bytes([boot[14], boot[15]])) + u64::from(boot[16]) * u64::from(u32_at(36));
-    let root = u32_at(44);
-    let geometry = Geometry { data: sectors_before_data * 512, cluster: usize::from(boot[13]) * 512, root };
-    let mut pending = vec![root];
+pub(super) fn drop_long_names_of_dots(volume: &mut Window<'_>) -> io::Result<()> {
+    let geometry = Geometry::read(volume)?;
+    let mut pending = vec![geometry.root];
     while let Some(directory) = pending.pop() {
         mend(volume, geometry.offset(directory), &geometry, &mut pending)?;
     }
     Ok(())
 }
 
-struct Geometry {
-    data: u64,
-    cluster: usize,
-    root: u32,
-}
-
-impl Geometry {
-    /// Clusters are counted from 2.
-    fn offset(&self, cluster: u32) -> u64 {
-        self.data + (u64::from(cluster) - 2) * self.cluster as u64
-    }
-}
-
 fn mend(volume: &mut Window<'_>, offset: u64, geometry: &Geometry, pending: &mut Vec<u32>) -> io::Result<()> {
-    let size = geometry.cluster;
+    let size = geometry.cluster as usize;
     let mut old = vec![0; size];
     volume.seek(SeekFrom::Start(offset))?;
     volume.read_exact(&mut old)?;

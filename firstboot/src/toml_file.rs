@@ -72,7 +72,7 @@ mod tests {
     }
 
     fn complaint(text: &str) -> String {
-        crate::report::render(&parse::<Sample>(text, "profiles/nas.toml").unwrap_err().into())
+        crate::report::render(&parse::<Sample>(text, "profiles/nas.toml").unwrap_err().into(), None)
     }
 
     #[test]
