@@ -7,14 +7,34 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+/// The disk that holds the root, as the kernel calls it: `sda`.
+///
+/// # Errors
+/// The root is on no partition (it is no image's).
+pub fn name() -> io::Result<String> {
+    name_below(Path::new("/sys"), &root_number()?)
+}
+
 /// Whether the partition `name` (`sda7`, as the kernel calls it) is on the disk that holds the root.
 ///
 /// # Errors
 /// The root is on no partition (it is no image's), or there is no such partition.
 pub fn holds(name: &str) -> io::Result<bool> {
+    holds_below(Path::new("/sys"), &root_number()?, name)
+}
+
+/// Device number of the root.
+fn root_number() -> io::Result<String> {
     let device = std::fs::metadata("/")?.dev();
-    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    holds_below(Path::new("/sys"), &format!("{major}:{minor}"), name)
+    Ok(format!("{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device)))
+}
+
+fn name_below(sys: &Path, root: &str) -> io::Result<String> {
+    let partition = partition_of(&sys.join("dev/block").join(root).canonicalize()?)?;
+    // A partition's folder lies in that of its disk.
+    let disk = partition.parent().filter(|_| partition.join("partition").exists()).and_then(Path::file_name);
+    let disk = disk.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the root is on no partition"))?;
+    Ok(disk.to_string_lossy().into_owned())
 }
 
 /// The same for the system below `sys`, whose root has the device number `root`.
@@ -45,6 +65,7 @@ mod tests {
         let folder = |path: &str| std::fs::create_dir_all(sys.path().join(path)).unwrap();
         for partition in ["sda/sda3", "sda/sda4", "sda/sda7", "nvme0n1/nvme0n1p3", "nvme0n1/nvme0n1p7"] {
             folder(&format!("devices/{partition}/slaves"));
+            std::fs::write(sys.path().join(format!("devices/{partition}/partition")), "1\n").unwrap();
             let name = partition.rsplit('/').next().unwrap();
             folder("class/block");
             symlink(format!("../../devices/{partition}"), sys.path().join("class/block").join(name)).unwrap();
@@ -65,6 +86,13 @@ mod tests {
         let sys = sysfs();
         assert!(holds_below(sys.path(), "254:0", "sda7").unwrap());
         assert!(!holds_below(sys.path(), "254:0", "nvme0n1p7").unwrap());
+    }
+
+    #[test]
+    fn the_disk_of_the_root_is_named() {
+        let sys = sysfs();
+        assert_eq!(name_below(sys.path(), "254:0").unwrap(), "sda");
+        assert_eq!(name_below(sys.path(), "259:3").unwrap(), "nvme0n1");
     }
 
     #[test]

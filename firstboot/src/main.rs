@@ -1,14 +1,16 @@
 //! The program on the appliance.
 
-mod commands;
+mod cli;
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use commands::HardwareVerb;
+use cli::hardware::{self, HardwareVerb};
+use cli::install::{self, InstallArgs};
 use firstboot::boot_disk;
 use firstboot::health::System;
+use firstboot::report;
 
 /// Turns settings into a working home server, unlocks it, and reports on it.
 #[derive(Debug, Parser)]
@@ -37,6 +39,11 @@ enum Verb {
         #[command(subcommand)]
         verb: HardwareVerb,
     },
+    /// Copies the running system from a stick to a disk inside, and checks that it is there.
+    ///
+    /// Without --target all disks are listed, with what is on them and why one cannot be installed to. What was on the disk
+    /// is lost. Nothing starts from it until all was written, read back and compared.
+    Install(InstallArgs),
     /// Says whether a partition is on the disk that the system was started from; exit status 1 when it is not.
     ///
     /// For udev, which names the state partition of that disk, and of no other, /dev/disk/larder/state.
@@ -49,14 +56,15 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
-        Verb::Health { json } => commands::print(&System::at("/").faults(), json),
-        Verb::Status { json } => commands::show_status(System::at("/").faults(), json),
-        Verb::Hardware { verb } => commands::hardware(&verb),
+        Verb::Health { json } => cli::print(&System::at("/").faults(), json),
+        Verb::Status { json } => hardware::show_status(System::at("/").faults(), json),
+        Verb::Hardware { verb } => hardware::run(&verb),
+        Verb::Install(args) => install::run(&args),
         Verb::OnBootDisk { partition } => on_boot_disk(&partition),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::from(2)
+        eprint!("{}", report::render(&error, None));
+        ExitCode::from(if report::is_mendable(&error) { 1 } else { 2 })
     })
 }
 

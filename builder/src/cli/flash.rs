@@ -1,12 +1,11 @@
 //! `larder flash`
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
-use firstboot::disk::{self, Choice, Internal, Machine, Rules, Size};
+use firstboot::disk::{self, Internal, Machine, Rules, Size};
 use firstboot::flash::{self, Content, FileDevice, Identity, Phase, Plan, Summary, Watch};
 use firstboot::layout::DISK_MIN_SIZE;
 use firstboot::settings::{self, Settings};
@@ -33,7 +32,7 @@ pub(super) fn run(common: &Common, args: &FlashArgs) -> anyhow::Result<ExitCode>
     // What can be wrong is looked at before anybody is asked, and before anything is built.
     let settings = args.config.as_deref().map(Settings::read).transpose()?;
     let choice = machine().choose(device, rules).map_err(Mistake::from)?;
-    let typed = args.yes_serial.clone().map_or_else(|| ask(&choice), Ok)?;
+    let typed = args.yes_serial.clone().map_or_else(|| disk::ask(&choice), Ok)?;
     let target = choice.confirm(&typed).map_err(Mistake::from)?;
     // From here on nobody else can mount it.
     let device = FileDevice::open(&target).map_err(Mistake::from)?;
@@ -62,23 +61,6 @@ fn list(rules: Rules) -> anyhow::Result<ExitCode> {
     print!("{}", disk::list(&disks, |disk| rules.refusal(disk, &disks).map(|refusal| refusal.to_string())));
     println!("\nlarder flash --profile PROFILE --device NAME writes an image to one of them.");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Shows the disk and has a person type what proves that they mean it.
-fn ask(choice: &Choice) -> anyhow::Result<String> {
-    let (disk, proof) = (choice.disk(), choice.proof());
-    if !std::io::stdin().is_terminal() {
-        return Err(Mistake::new(format!("nobody is there to be asked for {proof}"))
-            .hint("give them: --yes-serial XXXX")
-            .into());
-    }
-    let mut question = format!("{}\n  {disk}\n", choice.id().display());
-    disk.contents().iter().for_each(|line| question.push_str(&format!("  {line}\n")));
-    eprint!("{question}\nEverything on it will be lost. To go on, type {proof}: ");
-    std::io::stderr().flush()?;
-    let mut typed = String::new();
-    std::io::stdin().read_line(&mut typed).context("reading the answer")?;
-    Ok(typed)
 }
 
 /// An image to write; one that was built for this goes afterwards.

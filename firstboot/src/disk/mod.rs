@@ -9,6 +9,7 @@
 //!
 //! All of these lie under one folder, which is `/` unless a test says otherwise.
 
+mod ask;
 mod machine;
 mod target;
 mod text;
@@ -17,6 +18,7 @@ mod uses;
 
 use serde::Serialize;
 
+pub use ask::ask;
 pub use machine::Machine;
 pub use target::{Choice, Internal, Proof, Refusal, Rules, Target};
 pub use text::{Size, list};

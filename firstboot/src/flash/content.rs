@@ -76,9 +76,8 @@ impl<'a> Content<'a> {
             Mistake::new(format!("{name} is no larder image: {what}"))
                 .hint("give the path of an .img or .img.zst that `larder build` has made")
         };
-        let mut head = vec![0; HEAD_SIZE as usize];
-        source.read_at(&mut head, 0).map_err(damaged)?;
-        let partitions = partitions(&head, IMAGE_SECTOR).ok_or_else(|| foreign("it has no partition table"))?;
+        let partitions = partitions_of(source, IMAGE_SECTOR).map_err(damaged)?;
+        let partitions = partitions.ok_or_else(|| foreign("it has no partition table"))?;
         let find = |what: &str, is_it: &dyn Fn(&PartitionEntry) -> bool| {
             partitions.iter().find(|entry| is_it(entry)).ok_or_else(|| foreign(&format!("it has no {what} partition")))
         };
@@ -132,6 +131,13 @@ pub(crate) fn partitions(head: &[u8], sector: u32) -> Option<Vec<PartitionEntry>
         })
     })
     .collect()
+}
+
+/// The partitions of a disk that is read as a file.
+pub(crate) fn partitions_of(source: &dyn Source, sector: u32) -> io::Result<Option<Vec<PartitionEntry>>> {
+    let mut head = vec![0; HEAD_SIZE as usize];
+    source.read_at(&mut head, 0)?;
+    Ok(partitions(&head, sector))
 }
 
 fn superblock(source: &dyn Source, start: u64) -> io::Result<Option<Superblock>> {

@@ -5,7 +5,7 @@
 //!  2  markers all over the disk, read back       does it keep what it is given? (see `honesty`)
 //!  3  the pieces of the plan, several at once    file systems, hash tree, root: only what is in use
 //!  4  the copy of the partition table at the end
-//!  5  flush; all of it read back, compared       not from the page cache, but from the disk
+//!  5  flush; all of it read back, compared       not from the page cache, but from the disk; the first MiB is still zeros
 //!  6  partition table, but for its first sector  flush, read back, compare
 //!  7  the first sector                           flush, read back, compare
 //! ```
@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 
 pub use content::{Content, Part};
+pub(crate) use content::{files, partitions_of};
 pub use device::{Device, FileDevice};
 pub use error::{Cause, Doing, FlashError, Head};
 pub use memory::scratch;
@@ -124,6 +125,8 @@ impl Writer<'_> {
         let writing = start.elapsed();
         self.verify_pieces(&digests)?;
         self.verify_content(self.plan.tail(), self.plan.tail_start())?;
+        // A disk that starts again from its beginning has written there what belongs elsewhere, and would lose it now.
+        self.verify_content(&[0; HEAD_SIZE as usize], 0)?;
         let (first, rest) = self.plan.head().split_at(self.plan.sector() as usize);
         for (content, at) in [(rest, first.len() as u64), (first, 0)] {
             self.write_content(content, at)?;

@@ -184,7 +184,7 @@ fn small_plan() -> Plan<'static> {
         512,
         &[
             (MIB, noise(1, 700 << 10)),
-            (3 * MIB, vec![0; 4096]),
+            (2 * MIB, vec![0; 4096]),
             (4 * MIB, noise(2, 5 << 20)),
             (SIZE - 2 * MIB, noise(3, 512 << 10)),
         ],

@@ -3,7 +3,8 @@
 //! ```text
 //! /proc /sys /dev /run        [`mounts::api`]
 //! drivers, dm-verity, erofs   [`modules::load_all`]: all that the initrd brings
-//! the slot's two partitions   [`slot::Slot::find`]: by the UUIDs that follow from `roothash=`
+//! the slot's two partitions   [`slot::Slot::find`]: by the UUIDs that follow from `roothash=`, on the disk that the boot
+//!                             loader has come from
 //! /dev/mapper/root            [`verity::open`]
 //! /sysroot, its /etc, /var    [`mounts::root`]
 //! systemd of the root         [`mounts::enter`], then exec
@@ -16,8 +17,8 @@
 //! Whatever fails ends in a restart, which uses up one of the boot loader's tries: in the end the other
 //! slot is started. Whoever stands at the console need not be the owner, so nobody is asked anything.
 
-mod command_line;
 mod device_mapper;
+mod efi;
 mod modules;
 mod mounts;
 mod slot;
@@ -30,12 +31,16 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use firstboot::command_line;
+use firstboot::verity::RootHash;
 use nix::sys::reboot::{RebootMode, reboot};
 
 use slot::Slot;
 
 /// How long a disk may take to appear. Sticks behind slow hubs need up to ten seconds.
 const PATIENCE: Duration = Duration::from_secs(45);
+/// How long the disk that this system was started from may take to appear when another one has the same system.
+const LOYALTY: Duration = Duration::from_secs(20);
 /// So that a person can read what is wrong.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
@@ -64,8 +69,7 @@ fn boot() -> anyhow::Result<Infallible> {
     mounts::api().context("mounting /proc, /sys, /dev and /run")?;
     let root_hash = command_line::root_hash()?;
     modules::load_all()?;
-    let slot = wait_until(Instant::now() + PATIENCE, || Slot::find(&root_hash))?
-        .with_context(|| format!("no disk holds the system with the root hash {root_hash}"))?;
+    let slot = find(&root_hash)?.with_context(|| format!("no disk holds the system with the root hash {root_hash}"))?;
     println!("larder: the system is on {slot}");
     let device = verity::open(&slot, &root_hash).context("preparing the verification of the root")?;
     mounts::root(&device)?;
@@ -74,6 +78,19 @@ fn boot() -> anyhow::Result<Infallible> {
     }
     mounts::enter().context("leaving the initrd")?;
     Err(Command::new(SYSTEMD).arg0("/sbin/init").env_clear().exec()).with_context(|| format!("starting {SYSTEMD}"))
+}
+
+/// The slot on the disk that the boot loader has come from; or on any, if that disk does not turn up.
+fn find(root_hash: &RootHash) -> anyhow::Result<Option<Slot>> {
+    let start = Instant::now();
+    if let Some(partition) = efi::start_partition() {
+        let own = wait_until(start + LOYALTY, || Slot::find(root_hash, Some(partition)))?;
+        if own.is_some() {
+            return Ok(own);
+        }
+        eprintln!("larder: the disk that this system was started from is missing");
+    }
+    wait_until(start + PATIENCE, || Slot::find(root_hash, None))
 }
 
 /// Asks `probe` until it has something; `None` when the time is up.

@@ -41,12 +41,12 @@ impl fmt::Display for Slot {
 }
 
 impl Slot {
-    /// Looks at the disks that are there now.
-    pub(crate) fn find(root_hash: &RootHash) -> anyhow::Result<Option<Self>> {
-        Ok(Self::find_below(Path::new("/sys"), Path::new("/dev"), root_hash)?)
+    /// Looks at the disks that are there now; with `beside` only at one that has that partition too.
+    pub(crate) fn find(root_hash: &RootHash, beside: Option<Uuid>) -> anyhow::Result<Option<Self>> {
+        Ok(Self::find_below(Path::new("/sys"), Path::new("/dev"), root_hash, beside)?)
     }
 
-    fn find_below(sys: &Path, dev: &Path, root_hash: &RootHash) -> io::Result<Option<Self>> {
+    fn find_below(sys: &Path, dev: &Path, root_hash: &RootHash, beside: Option<Uuid>) -> io::Result<Option<Self>> {
         for disk in std::fs::read_dir(sys.join("block"))? {
             let disk = disk?;
             // What cannot be read (no medium, no table, a stick that is still getting ready) holds no slot.
@@ -56,12 +56,19 @@ impl Slot {
             else {
                 continue;
             };
-            let partition = |id: Uuid| -> io::Result<Option<Partition>> {
+            let number = |id: Uuid| {
                 let id = id.to_bytes_le();
-                match table.iter().find(|(_, entry)| entry.is_used() && entry.unique_partition_guid == id) {
-                    Some((number, _)) => partition(&disk.path(), dev, number),
-                    None => Ok(None),
-                }
+                let mut entries = table.iter();
+                entries
+                    .find(|(_, entry)| entry.is_used() && entry.unique_partition_guid == id)
+                    .map(|(number, _)| number)
+            };
+            if beside.is_some_and(|id| number(id).is_none()) {
+                continue;
+            }
+            let partition = |id: Uuid| match number(id) {
+                Some(number) => partition(&disk.path(), dev, number),
+                None => Ok(None),
             };
             if let (Some(data), Some(tree)) =
                 (partition(root_hash.root_partition_uuid())?, partition(root_hash.verity_partition_uuid())?)
@@ -133,7 +140,11 @@ mod tests {
         }
 
         fn find(&self) -> Option<Slot> {
-            Slot::find_below(&self.0.path().join("sys"), &self.0.path().join("dev"), &hash()).unwrap()
+            self.find_beside(None)
+        }
+
+        fn find_beside(&self, beside: Option<Uuid>) -> Option<Slot> {
+            Slot::find_below(&self.0.path().join("sys"), &self.0.path().join("dev"), &hash(), beside).unwrap()
         }
     }
 
@@ -169,6 +180,17 @@ mod tests {
         disks.add("sda", &[root()], 1);
         disks.add("sdb", &[tree()], 1);
         assert_eq!(disks.find(), None);
+    }
+
+    #[test]
+    fn of_two_disks_with_the_same_system_that_with_the_right_esp_counts() {
+        let disks = Disks::new();
+        let other_esp = (Uuid::from_u128(77), "esp");
+        disks.add("nvme0n1", &[ESP, root(), tree()], 3);
+        assert_eq!(disks.find_beside(Some(other_esp.0)), None, "its disk is waited for");
+        disks.add("sda", &[other_esp, root(), tree()], 3);
+        assert!(disks.find_beside(Some(other_esp.0)).unwrap().to_string().ends_with("/dev/sda2"));
+        assert!(disks.find_beside(Some(ESP.0)).unwrap().to_string().ends_with("/dev/nvme0n12"));
     }
 
     #[test]

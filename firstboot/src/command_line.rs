@@ -1,11 +1,15 @@
 //! What the boot loader says: `/proc/cmdline`, of which systemd-stub(7) may have added a part.
 
 use anyhow::Context as _;
-use firstboot::verity::RootHash;
+
+use crate::verity::RootHash;
 
 /// The hash that vouches for the root, from the running kernel's command line. There is no argument that names a root
 /// without one: nothing is ever mounted that is not verified.
-pub(crate) fn root_hash() -> anyhow::Result<RootHash> {
+///
+/// # Errors
+/// There is none.
+pub fn root_hash() -> anyhow::Result<RootHash> {
     parse(&fs_err::read_to_string("/proc/cmdline")?)
 }
 

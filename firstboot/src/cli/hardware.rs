@@ -10,6 +10,8 @@ use firstboot::finding::Finding;
 use firstboot::hardware::{Description, Machine, check, detect, media, memory};
 use firstboot::status;
 
+use super::print;
+
 /// The running system.
 const ROOT: &str = "/";
 /// What the check's findings are filed under.
@@ -44,7 +46,8 @@ pub(crate) enum HardwareVerb {
     Memory,
 }
 
-pub(crate) fn hardware(verb: &HardwareVerb) -> anyhow::Result<ExitCode> {
+/// Runs the verb.
+pub(crate) fn run(verb: &HardwareVerb) -> anyhow::Result<ExitCode> {
     match verb {
         HardwareVerb::Check { json, record } => run_check(*json, *record),
         HardwareVerb::Media { json } => run_media(*json),
@@ -75,18 +78,6 @@ pub(crate) fn show_status(faults: Vec<Finding>, json: bool) -> anyhow::Result<Ex
         writeln!(std::io::stdout(), "the hardware has not been looked at yet")?;
     }
     print(&[faults, hardware.unwrap_or_default()].concat(), json)
-}
-
-/// Prints findings; the exit status says whether there were any.
-pub(crate) fn print(findings: &[Finding], json: bool) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    if json {
-        serde_json::to_writer_pretty(&mut out, findings)?;
-        writeln!(out)?;
-    } else {
-        findings.iter().try_for_each(|finding| writeln!(out, "{finding}"))?;
-    }
-    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn run_media(json: bool) -> anyhow::Result<ExitCode> {
