@@ -14,10 +14,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use firstboot::fat::FatReader;
 use object::read::pe::PeFile64;
 use object::{Object as _, ObjectSection as _};
 
-use super::esp::FatReader;
 use super::inspect::{self, PartitionReport};
 use super::{gpt, sparse};
 
