@@ -73,7 +73,7 @@ fn every_profile_limits_the_cache_of_zfs_and_has_a_budget() {
         let percent = profile.hardware.memory.arc_percent.unwrap_or_default();
         assert!((25..=35).contains(&percent), "{} gives ZFS {percent} %", profile.name);
         assert!(profile.budget.root.is_some() && profile.budget.compressed.is_some(), "{}", profile.name);
-        assert!(profile.boot.minimum_size.is_some_and(|size| size.bytes() >= larder::image::gpt::TARGET_SIZE));
+        assert!(profile.boot.minimum_size.is_some_and(|size| size.bytes() >= firstboot::layout::DISK_MIN_SIZE));
     }
 }
 

@@ -78,7 +78,7 @@ fn image_file(common: &Common, args: &FlashArgs) -> anyhow::Result<ImageFile> {
     let profile = Profile::load(&session.project, profile)?;
     let scratch = session.store.scratch("flash")?;
     let path = scratch.path().join(format!("{}.img", profile.name));
-    build::build_disk(&session, &profile, None, &path)?;
+    build::build_disk(&session, &profile, &path)?;
     Ok(ImageFile { path, _scratch: Some(scratch) })
 }
 

@@ -32,11 +32,11 @@ mod archive;
 #[allow(dead_code, reason = "shared: each user takes what it needs")]
 #[path = "../support/deb.rs"]
 mod deb;
-#[path = "../support/module.rs"]
-mod module;
 #[allow(dead_code, reason = "shared: each user takes what it needs")]
 #[path = "../../../firstboot/src/disk/testing.rs"]
 mod machine;
+#[path = "../support/module.rs"]
+mod module;
 #[allow(dead_code, reason = "shared: each user takes what it needs")]
 #[path = "../support/server.rs"]
 mod server;
