@@ -26,7 +26,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "nonesuch\n",
         "/etc/modules-load.d/x.conf: asks for the module nonesuch, which the image does not have",
     ),
-    ("mnt/file", "", "/mnt/file: is hidden by what mnt.mount mounts at /mnt"),
+    ("mnt/file", "", "/mnt/file: is hidden by what the initrd mounts at /mnt"),
     ("strange/file", "", "/strange: is not a top-level folder of the image"),
     ("var/log/syslog", "", "/var/log/syslog: is a log of the build"),
     ("usr/bin/open", "#!/bin/sh\n", "/usr/bin/open: every user may write to it (mode 0777)"),

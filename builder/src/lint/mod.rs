@@ -35,7 +35,7 @@ pub use root::{Layers, Root};
 pub use skip::Skip;
 
 /// Raise when a lint finds something else than before in the same root.
-pub const REVISION: u32 = 2;
+pub const REVISION: u32 = 3;
 
 /// One thing that is looked for.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ const TOP_LEVEL: [&str; 20] = [
     "state", "sys", "tmp", "usr", "var",
 ];
 
-/// Something is mounted there at each boot, whatever units say.
-const MOUNTED_BY_SYSTEMD: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
+/// Something is mounted there at each boot, whatever units say (firstboot/src/initrd/mounts.rs).
+const MOUNTED_BY_INITRD: [&str; 7] = ["dev", "mnt", "proc", "root", "run", "sys", "tmp"];
 
 pub(super) const FOREIGN_PATHS: Lint = Lint {
     name: "foreign-paths",
@@ -49,7 +49,7 @@ pub(super) const HIDDEN_FILES: Lint = Lint {
     protects_from: "files that nobody sees because something is mounted over them",
     check: |root| {
         let mut places: BTreeMap<String, String> =
-            MOUNTED_BY_SYSTEMD.iter().map(|&place| (place.to_owned(), "systemd".to_owned())).collect();
+            MOUNTED_BY_INITRD.iter().map(|&place| (place.to_owned(), "the initrd".to_owned())).collect();
         places.extend(mount_units(root)?);
         let mut found = Vec::new();
         for (place, by) in &places {
@@ -122,7 +122,7 @@ mod tests {
             tree.findings(&HIDDEN_FILES),
             [
                 "/root/.profile: is hidden by what root.mount mounts at /root",
-                "/run/motd: is hidden by what systemd mounts at /run"
+                "/run/motd: is hidden by what the initrd mounts at /run"
             ]
         );
     }

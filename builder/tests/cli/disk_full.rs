@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use crate::bench::{Bench, Said};
+use crate::bench::{Bench, Said, files};
 use crate::miniature::BUILD;
 use crate::package::{Package, noise};
 use crate::program::probe;
@@ -108,11 +108,12 @@ fn a_package_that_does_not_fit_unpacked_is_blamed_on_the_disk() {
 fn a_disk_that_is_full_at_any_stage_of_a_build_is_blamed_and_nothing_is_half_written() {
     let bench = Bench::miniature();
     let seed = bench.firstboot();
-    let seed = seed.to_str().unwrap();
     let mut places = BTreeSet::new();
-    for step in 6.. {
-        let size = format!("{}k", 512 * step);
-        let mut build = bench.on_disk(SMALL_CACHE, &[("size", &size), ("seed", seed)], &BUILD);
+    // The first ones hold little more than the seed.
+    let bytes = files(&seed).iter().map(|path| fs_err::metadata(path).unwrap().len()).sum::<u64>();
+    for step in bytes.div_ceil(128 << 10) + 2.. {
+        let size = format!("{}k", 128 * step);
+        let mut build = bench.on_disk(SMALL_CACHE, &[("size", &size), ("seed", seed.to_str().unwrap())], &BUILD);
         let said = Said::from(build.output().unwrap());
         if said.status.success() {
             break;

@@ -48,8 +48,8 @@ fn every_verb_has_help_that_fits_a_terminal() {
     larder profiles detect
     larder profiles schema
     larder profiles show
-    larder sizes
     larder seed
+    larder sizes
     larder tools
     larder tools list
     larder tools run

@@ -167,12 +167,12 @@ fn a_dump_is_told_which_profile_it_wants() {
     };
     let gpu = "00:02.0 VGA [0300]: Intel [8086:46d4]\n";
     insta::assert_snapshot!(detect(&format!("{gpu}sys_vendor: AZW\n"), 0).stdout, @r"
-    nas  exact     the firmware calls it `` by `AZW`, board ``; has 8086:46d4
+    nas  exact     its firmware says vendor `AZW`; has 8086:46d4
     any  generic   fits every machine
     ");
     insta::assert_snapshot!(detect(gpu, 0).stdout, @r"
     any  generic   fits every machine
-    nas  doubtful  the firmware calls it `` by ``, board ``, not vendor `AZW`; has 8086:46d4
+    nas  doubtful  its firmware says nothing, not vendor `AZW`; has 8086:46d4
     ");
     insta::assert_snapshot!(detect("nothing\n", 1).stderr, @r"
     error: FOLDER/dumps/dump.txt: lists no PCI devices
@@ -198,9 +198,9 @@ fn hardware_that_cannot_be_understood_is_refused_with_its_place() {
     let hazard = "[[hazard]]\ncheck = \"jmb585-dma\"\nmeans = \"x\"\nnext = \"y\"\n";
     insta::assert_snapshot!(refuses(&format!("{hazard}{hazard}")), @r"
     error: reading profile `nas`
-      caused by: hazard `jmb585-dma` is set by the profile and, differently, by its base
+      caused by: the hazard `jmb585-dma` is described twice
 
-    hint: remove it from one of the two files
+    hint: put all that is known about it into one [[hazard]]
     ");
 }
 

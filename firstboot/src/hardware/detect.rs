@@ -187,9 +187,9 @@ mod tests {
     fn a_known_box_comes_first_with_the_reasons() {
         let ranked = ranking(&machine(include_str!("fixtures/asustor-fs6706t.txt")));
         insta::assert_snapshot!(ranked, @r"
-        asustor-fs6706t exact: the firmware calls it `Jasper Lake Client Platform` by `Intel Corporation`, board `Jasper Lake Client Platform`; has 8086:4dc8
+        asustor-fs6706t exact: its firmware says vendor `Intel Corporation`, product `Jasper Lake Client Platform`, board `Jasper Lake Client Platform`; has 8086:4dc8
         generic-amd64 generic: fits every machine
-        beelink-me-mini no: the firmware calls it `Jasper Lake Client Platform` by `Intel Corporation`, board `Jasper Lake Client Platform`, not vendor `AZW` and product `*ME*mini*`; has no 8086:46d4; has no 8086:125c
+        beelink-me-mini no: its firmware says vendor `Intel Corporation`, product `Jasper Lake Client Platform`, board `Jasper Lake Client Platform`, not vendor `AZW` and product `*ME*mini*`; has no 8086:46d4; has no 8086:125c
         generic-n150 no: has none of 8086:46d1, 8086:46d4
         ");
     }

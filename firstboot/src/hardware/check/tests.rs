@@ -178,7 +178,7 @@ fn the_image_of_another_machine_is_found_and_the_right_one_is_named() {
     assert_eq!(sample.findings(), "", "a name alone is no proof");
     sample.pci("0000:00:02.0", "8086:46d1", 0x03_00_00, Some("i915"));
     insta::assert_snapshot!(sample.findings(), @r"
-    Warning wrong-profile: this image is for `beelink-me-mini`, but the machine is another one (the firmware calls it `ME mini` by `Topton`, board ``, not vendor `AZW` and product `*ME*mini*`; has no 8086:46d4; has 8086:125c).
+    Warning wrong-profile: this image is for `beelink-me-mini`, but the machine is another one (its firmware says vendor `Topton`, product `ME mini`, not vendor `AZW` and product `*ME*mini*`; has no 8086:46d4; has 8086:125c).
       next: write the image of the profile `generic-n150` to the boot medium; settings and pools stay
     ");
 }
