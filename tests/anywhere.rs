@@ -312,13 +312,15 @@ fn copy_cache(to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The digests in all locks.
+/// The digests in the locks of the profile and of all tools trees.
 fn locked() -> Result<BTreeSet<String>> {
     let mut digests = BTreeSet::new();
     for entry in walkdir::WalkDir::new(workspace().join("profiles")) {
         let entry = entry?;
-        if entry.path().extension().is_some_and(|extension| extension == "lock") {
-            let text = fs_err::read_to_string(entry.path())?;
+        let path = entry.path();
+        let is_tools = path.parent().is_some_and(|folder| folder.ends_with("tools"));
+        if path.ends_with("qemu.lock") || (is_tools && path.extension().is_some_and(|extension| extension == "lock")) {
+            let text = fs_err::read_to_string(path)?;
             digests.extend(
                 text.lines()
                     .filter_map(|line| Some(line.strip_prefix("sha256 = \"")?.trim_end_matches('"').to_owned())),
