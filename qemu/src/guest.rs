@@ -134,7 +134,10 @@ impl Guest {
                 // QEMU has gone; whoever waits notices that by its exit status.
                 Ok(0) => return Ok(None),
                 Ok(count) => self.received.extend_from_slice(&bytes[..count]),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                // A read that waits is also interrupted when this process is stopped and goes on (signal(7)).
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) =>
+                {
                     return Ok(None);
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset) => {

@@ -7,6 +7,7 @@
 //! ```text
 //! FOLDER/boot.img       the boot medium: a copy of the image, grown; the image itself is never written
 //! FOLDER/disk0.img …    one sparse file for each NVMe disk
+//! FOLDER/target0.img …  one for each disk that the system can be installed to
 //! FOLDER/vars.fd        UEFI variables
 //! FOLDER/tpm/           what swtpm keeps
 //! FOLDER/*.sock         QMP, TPM and guest channel; FOLDER/*.log what QEMU and swtpm complained about
@@ -43,6 +44,6 @@ pub use error::{ConsoleTail, Error, Result};
 pub use guest::Output;
 pub use interactive::{HOW_TO_LEAVE, TryOptions, try_image};
 pub use launcher::{Firmware, HostTools, LarderTools, Launcher};
-pub use machine::{BootMedium, Forward, Machine, MachineBuilder};
+pub use machine::{BootMedium, Forward, Machine, MachineBuilder, Target};
 pub use qmp::{Qmp, RunState};
 pub use vm::Vm;

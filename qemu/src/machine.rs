@@ -21,6 +21,8 @@ pub enum BootMedium {
     Usb,
     /// An NVMe disk: the quickest for the firmware to read.
     Nvme,
+    /// A SATA disk.
+    Sata,
     /// An SD card in an SDHCI slot, in place of an eMMC: QEMU's cannot be plugged by users ("soldered on board"), but
     /// the guest's drivers (sdhci-pci, mmc_block) and device names are the same. OVMF has no driver for it, so QEMU
     /// hands the UKI over, see [`MachineBuilder::kernel`]; the boot loader is left out.
@@ -34,8 +36,9 @@ impl FromStr for BootMedium {
         match name {
             "usb" => Ok(Self::Usb),
             "nvme" => Ok(Self::Nvme),
+            "sata" => Ok(Self::Sata),
             "mmc" => Ok(Self::Mmc),
-            other => Err(format!("{other:?} is no boot medium: usb, nvme or mmc")),
+            other => Err(format!("{other:?} is no boot medium: usb, nvme, sata or mmc")),
         }
     }
 }
@@ -55,6 +58,7 @@ pub struct MachineBuilder {
     medium: BootMedium,
     medium_size: u64,
     disks: Vec<u64>,
+    targets: Vec<(BootMedium, u32)>,
     forwards: Vec<Forward>,
     kernel: Option<PathBuf>,
     log: Option<PathBuf>,
@@ -101,6 +105,14 @@ impl MachineBuilder {
     #[must_use]
     pub fn disks(mut self, count: usize, bytes: u64) -> Self {
         self.disks.extend(std::iter::repeat_n(bytes, count));
+        self
+    }
+
+    /// Adds an empty disk that the system can be installed to, as large as the boot medium, with logical sectors of 512 or
+    /// 4096 bytes (SATA: 512).
+    #[must_use]
+    pub fn target(mut self, medium: BootMedium, sector: u32) -> Self {
+        self.targets.push((medium, sector));
         self
     }
 
@@ -170,6 +182,12 @@ impl MachineBuilder {
         let boot = Disk::copy_of(&self.image, folder.join("boot.img"), "larder-boot".into(), self.medium_size)?;
         let disk = |(i, size)| Disk::create(folder.join(format!("disk{i}.img")), format!("larder-disk{i}"), size);
         let disks = self.disks.into_iter().enumerate().map(disk).collect::<Result<Vec<_>>>()?;
+        let target = |(i, &(medium, sector))| {
+            let disk =
+                Disk::create(folder.join(format!("target{i}.img")), format!("larder-target{i}"), self.medium_size)?;
+            Ok(Target { disk, medium, sector })
+        };
+        let targets = self.targets.iter().enumerate().map(target).collect::<Result<Vec<_>>>()?;
         self.hardware.kernel = self.kernel.is_some();
         if let Some(kernel) = self.kernel {
             fs_err::copy(kernel, kernel_path(folder)).map_err(Error::file)?;
@@ -186,6 +204,8 @@ impl MachineBuilder {
         Ok(Machine {
             boot,
             disks,
+            targets,
+            start: Start { target: None, is_medium_in: true },
             medium: self.medium,
             forwards: self.forwards,
             console,
@@ -196,10 +216,47 @@ impl MachineBuilder {
     }
 }
 
+/// A disk that the system can be installed to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The disk.
+    pub disk: Disk,
+    /// How it is connected.
+    pub medium: BootMedium,
+    /// Bytes of a logical sector.
+    pub sector: u32,
+}
+
+impl Target {
+    /// The path under which udev shows it in the guest.
+    pub fn by_id(&self) -> String {
+        let serial = self.disk.serial();
+        let name = match self.medium {
+            BootMedium::Usb => format!("usb-QEMU_QEMU_HARDDISK_{serial}-0:0"),
+            BootMedium::Nvme => format!("nvme-QEMU_NVMe_Ctrl_{serial}"),
+            BootMedium::Sata => format!("ata-QEMU_HARDDISK_{serial}"),
+            // An SD card cannot be given a serial number.
+            BootMedium::Mmc => "mmc-QEMU__0xdeadbeef".to_owned(),
+        };
+        format!("/dev/disk/by-id/{name}")
+    }
+}
+
+/// What is started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Start {
+    /// Number of a target; the boot medium otherwise.
+    pub(crate) target: Option<usize>,
+    /// Whether the boot medium is connected.
+    pub(crate) is_medium_in: bool,
+}
+
 /// A PC that is switched off. Its folder goes with it, unless the environment has `LARDER_KEEP`.
 pub struct Machine {
     pub(crate) boot: Disk,
     pub(crate) disks: Vec<Disk>,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) start: Start,
     pub(crate) medium: BootMedium,
     pub(crate) forwards: Vec<Forward>,
     pub(crate) console: PathBuf,
@@ -216,6 +273,7 @@ impl Machine {
             medium: BootMedium::default(),
             medium_size: MachineBuilder::MEDIUM_SIZE,
             disks: Vec::new(),
+            targets: Vec::new(),
             forwards: Vec::new(),
             kernel: None,
             log: None,
@@ -259,6 +317,40 @@ impl Machine {
     /// The NVMe disks.
     pub fn disks(&self) -> &[Disk] {
         &self.disks
+    }
+
+    /// The disks that the system can be installed to.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// Has the firmware start the boot medium (`None`) or a target. An MMC needs a kernel as well, see [`Machine::kernel`].
+    pub fn start_from(&mut self, target: Option<usize>) {
+        self.start.target = target;
+    }
+
+    /// Pulls out the boot medium, or plugs it in.
+    pub fn set_medium_in(&mut self, is_in: bool) {
+        self.start.is_medium_in = is_in;
+    }
+
+    /// Takes out all targets but one, which becomes number 0.
+    pub fn keep_target(&mut self, target: usize) {
+        self.targets = self.targets.drain(target..=target).collect();
+    }
+
+    /// Whether the firmware is handed a kernel.
+    pub fn is_kernel_given(&self) -> bool {
+        self.hardware.kernel
+    }
+
+    /// Lets the firmware start this UKI instead of what it finds on a disk; see [`MachineBuilder::kernel`].
+    pub fn kernel(&mut self, uki: Option<&Path>) -> Result<()> {
+        self.hardware.kernel = uki.is_some();
+        if let Some(uki) = uki {
+            fs_err::copy(uki, kernel_path(self.folder())).map_err(Error::file)?;
+        }
+        Ok(())
     }
 
     /// The ports that can be reached from here.

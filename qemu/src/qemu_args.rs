@@ -19,7 +19,7 @@ pub(crate) fn arguments(machine: &Machine, acceleration: Acceleration, attendanc
     args.console(attendance, &machine.console);
     args.add("-chardev", format!("socket,id=qmp,server=on,wait=off,path={}", escaped(&qmp_socket(folder))));
     args.add("-mon", "chardev=qmp,mode=control");
-    args.boot_medium(machine);
+    args.media(machine);
     machine.disks.iter().enumerate().for_each(|(i, disk)| args.nvme(i, disk));
     args.network(machine);
     if machine.hardware.tpm {
@@ -45,6 +45,11 @@ pub(crate) fn nvme_device(index: usize, disk: &Disk) -> Value {
 /// The QMP id of NVMe disk `index`.
 pub(crate) fn disk_id(index: usize) -> String {
     format!("disk{index}")
+}
+
+/// The QMP id of the target `index`.
+pub(crate) fn target_id(index: usize) -> String {
+    format!("target{index}")
 }
 
 pub(crate) fn qmp_socket(folder: &Path) -> std::path::PathBuf {
@@ -110,23 +115,40 @@ impl Args {
         self.add("-blockdev", blockdev.to_string());
     }
 
-    fn boot_medium(&mut self, machine: &Machine) {
-        let disk = &machine.boot;
-        self.blockdev("boot-file", disk);
-        let serial = disk.serial();
-        match machine.medium {
-            BootMedium::Usb => {
-                self.add("-device", "qemu-xhci,id=xhci");
-                let stick = "usb-storage,id=boot,bus=xhci.0,drive=boot-file,removable=on,bootindex=0";
-                self.add("-device", format!("{stick},serial={serial}"));
-            }
-            BootMedium::Nvme => {
-                self.add("-device", format!("nvme,id=boot,drive=boot-file,bootindex=0,serial={serial}"));
-            }
-            BootMedium::Mmc => {
-                self.add("-device", "sdhci-pci,id=sdhci");
-                self.add("-device", "sd-card,id=boot,drive=boot-file");
-            }
+    /// The boot medium and the disks that the system can be installed to; the firmware tries what is to be started first.
+    fn media(&mut self, machine: &Machine) {
+        let start = machine.start;
+        let mut media = Vec::new();
+        if start.is_medium_in {
+            let order = if start.target.is_none() { "bootindex=0" } else { "bootindex=1" };
+            media.push(("boot".to_owned(), &machine.boot, machine.medium, 512, Some(order)));
+        }
+        for (i, target) in machine.targets.iter().enumerate() {
+            let order = (start.target == Some(i)).then_some("bootindex=0");
+            media.push((target_id(i), &target.disk, target.medium, target.sector, order));
+        }
+        if media.iter().any(|(_, _, medium, _, _)| *medium == BootMedium::Usb) {
+            self.add("-device", "qemu-xhci,id=xhci");
+        }
+        let mut sata_ports = 0..;
+        for (id, disk, medium, sector, order) in media {
+            self.blockdev(&format!("{id}-file"), disk);
+            let device = match medium {
+                BootMedium::Usb => format!("usb-storage,id={id},bus=xhci.0,drive={id}-file,removable=on"),
+                BootMedium::Nvme => format!("nvme,id={id},drive={id}-file"),
+                BootMedium::Sata => {
+                    format!("ide-hd,id={id},drive={id}-file,bus=ide.{}", sata_ports.next().unwrap_or_default())
+                }
+                BootMedium::Mmc => {
+                    self.add("-device", "sdhci-pci,id=sdhci");
+                    self.add("-device", format!("sd-card,id={id},drive={id}-file"));
+                    continue;
+                }
+            };
+            let sectors = format!("logical_block_size={sector},physical_block_size={sector}");
+            let options = [order.map(str::to_owned), (sector != 512).then_some(sectors)];
+            let options: String = options.into_iter().flatten().map(|option| format!(",{option}")).collect();
+            self.add("-device", format!("{device}{options},serial={}", disk.serial()));
         }
     }
 
@@ -212,8 +234,8 @@ mod tests {
         -serial chardev:console
         -chardev socket,id=qmp,server=on,wait=off,path=FOLDER/qmp.sock
         -mon chardev=qmp,mode=control
-        -blockdev {"discard":"unmap","driver":"raw","file":{"cache":{"direct":false,"no-flush":false},"driver":"file","filename":"FOLDER/boot.img"},"node-name":"boot-file"}
         -device qemu-xhci,id=xhci
+        -blockdev {"discard":"unmap","driver":"raw","file":{"cache":{"direct":false,"no-flush":false},"driver":"file","filename":"FOLDER/boot.img"},"node-name":"boot-file"}
         -device usb-storage,id=boot,bus=xhci.0,drive=boot-file,removable=on,bootindex=0,serial=larder-boot
         -blockdev {"discard":"unmap","driver":"raw","file":{"cache":{"direct":false,"no-flush":false},"driver":"file","filename":"FOLDER/disk0.img"},"node-name":"disk0-file"}
         -device pcie-root-port,id=port0,chassis=1,slot=1
@@ -231,6 +253,29 @@ mod tests {
         -smbios type=11,path=FOLDER/smbios2.txt
         -smbios type=11,path=FOLDER/smbios3.txt
         "#);
+    }
+
+    #[test]
+    fn a_target_is_started_while_the_stick_is_out_or_comes_second() {
+        let build = |builder: crate::MachineBuilder| {
+            let builder = builder.target(BootMedium::Sata, 512).target(BootMedium::Nvme, 4096).medium_size(1 << 20);
+            builder.target(BootMedium::Mmc, 512)
+        };
+        let mut machine = machine(build);
+        let devices = |machine: &Machine| {
+            let shown = shown(machine, Attendance::Unattended);
+            let lines = shown.lines().filter(|line| line.contains("-file"));
+            lines.filter_map(|line| line.strip_prefix("-device ")).map(str::to_owned).collect::<Vec<_>>().join("\n")
+        };
+        machine.start_from(Some(1));
+        insta::assert_snapshot!(devices(&machine), @r"
+        usb-storage,id=boot,bus=xhci.0,drive=boot-file,removable=on,bootindex=1,serial=larder-boot
+        ide-hd,id=target0,drive=target0-file,bus=ide.0,serial=larder-target0
+        nvme,id=target1,drive=target1-file,bootindex=0,logical_block_size=4096,physical_block_size=4096,serial=larder-target1
+        sd-card,id=target2,drive=target2-file
+        ");
+        machine.set_medium_in(false);
+        assert!(!shown(&machine, Attendance::Unattended).contains("xhci"));
     }
 
     #[test]

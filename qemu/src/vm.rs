@@ -126,6 +126,11 @@ impl Vm {
         self.qmp.device_del(&qemu_args::disk_id(index), UNPLUG)
     }
 
+    /// Pulls target `index` out of the running machine: on USB at once, whatever is being written.
+    pub fn pull_target(&mut self, index: usize) -> Result<()> {
+        self.qmp.device_del(&qemu_args::target_id(index), UNPLUG)
+    }
+
     /// Puts a pulled disk back into its slot.
     pub fn plug_disk(&mut self, index: usize) -> Result<()> {
         self.qmp.device_add(qemu_args::nvme_device(index, &self.machine.disks[index]))

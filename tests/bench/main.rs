@@ -11,6 +11,7 @@
 
 mod apt;
 mod boot;
+mod flash;
 mod limits;
 mod measure;
 mod mkosi;
@@ -36,6 +37,7 @@ use crate::measure::Usage;
 use crate::mkosi::{Content, Mkosi};
 use crate::ours::Larder;
 use crate::place::Place;
+use crate::readme::Marks;
 use crate::report::{Machine, Measurements, Run};
 
 /// Measures larder and mkosi in turns and writes the table into README.md.
@@ -54,11 +56,13 @@ struct Args {
     #[arg(long)]
     print_only: bool,
     #[command(subcommand)]
-    hidden: Option<Hidden>,
+    verb: Option<Verb>,
 }
 
 #[derive(Debug, Subcommand)]
-enum Hidden {
+enum Verb {
+    /// Measure larder flash, dd and bmaptool in turns, on a plain file, and write their table into README.md
+    Flash,
     /// Run a program and write what it used.
     #[command(hide = true)]
     Measure {
@@ -70,13 +74,19 @@ enum Hidden {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    if let Some(Hidden::Measure { report, argv }) = args.hidden {
-        let (program, args) = argv.split_first().context("no program to run")?;
-        let status = measure::measure(&report, program.as_ref(), args)?;
-        return Ok(larder::namespace::exit_code(status));
+    let repetitions = if args.quick { 1 } else { args.repetitions };
+    match args.verb {
+        Some(Verb::Measure { report, argv }) => {
+            let (program, args) = argv.split_first().context("no program to run")?;
+            let status = measure::measure(&report, program.as_ref(), args)?;
+            return Ok(larder::namespace::exit_code(status));
+        }
+        Some(Verb::Flash) => write_table(readme::FLASHING, &flash::bench(repetitions)?, !args.print_only)?,
+        None => {
+            let content = if args.stock { Content::Stock } else { Content::AsLarder };
+            bench(repetitions, content, !args.print_only)?;
+        }
     }
-    let content = if args.stock { Content::Stock } else { Content::AsLarder };
-    bench(if args.quick { 1 } else { args.repetitions }, content, !args.print_only)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,12 +115,18 @@ fn bench(repetitions: u32, content: Content, write: bool) -> Result<()> {
     fs_err::write(place.results(), serde_json::to_vec_pretty(&measurements)?)?;
     let machine = Machine::here(place.program())?;
     let text = report::text(&measurements, &machine, lock.packages.len())?;
+    write_table(readme::SPEED, &text, write)?;
+    say("done");
+    Ok(())
+}
+
+/// Prints a table and puts it into README.md, if that is wanted.
+fn write_table(marks: Marks, text: &str, write: bool) -> Result<()> {
     println!("{text}");
     if write {
         let path = workspace().join("README.md");
-        fs_err::write(&path, readme::splice(&fs_err::read_to_string(&path)?, &text)?)?;
+        fs_err::write(&path, readme::splice(&fs_err::read_to_string(&path)?, marks, text)?)?;
     }
-    say("done");
     Ok(())
 }
 

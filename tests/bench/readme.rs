@@ -1,39 +1,60 @@
-//! The place in README.md where the table goes.
+//! The places in README.md where tables go.
 
 use anyhow::{Context as _, Result};
 
-const BEGIN: &str = "<!-- speed: written by `cargo run --release -p larder-tests --bin bench` -->";
-const END: &str = "<!-- end of speed -->";
+/// What stands before a table and after it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Marks {
+    begin: &'static str,
+    end: &'static str,
+}
+
+/// larder and mkosi.
+pub(crate) const SPEED: Marks = Marks {
+    begin: "<!-- speed: written by `cargo run --release -p larder-tests --bin bench` -->",
+    end: "<!-- end of speed -->",
+};
+/// larder, dd and bmaptool.
+pub(crate) const FLASHING: Marks = Marks {
+    begin: "<!-- flashing: written by `cargo run --release -p larder-tests --bin bench flash` -->",
+    end: "<!-- end of flashing -->",
+};
 
 /// `readme` with `table` between the two marks, whatever was there before.
-pub(crate) fn splice(readme: &str, table: &str) -> Result<String> {
-    let (before, rest) = readme.split_once(BEGIN).with_context(|| format!("README.md has no line {BEGIN:?}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("README.md has no line {END:?} after the first"))?;
-    Ok(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", table.trim()))
+pub(crate) fn splice(readme: &str, marks: Marks, table: &str) -> Result<String> {
+    let Marks { begin, end } = marks;
+    let (before, rest) = readme.split_once(begin).with_context(|| format!("README.md has no line {begin:?}"))?;
+    let (_, after) = rest.split_once(end).with_context(|| format!("README.md has no line {end:?} after the first"))?;
+    Ok(format!("{before}{begin}\n\n{}\n\n{end}{after}", table.trim()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const BEGIN: &str = SPEED.begin;
+    const END: &str = SPEED.end;
+
     #[test]
     fn only_what_is_between_the_marks_changes() {
         let readme = format!("# larder\n\n{BEGIN}\nold\n{END}\n\n## more\n");
-        let spliced = splice(&readme, "\n| new |\n").expect("has marks");
+        let spliced = splice(&readme, SPEED, "\n| new |\n").expect("has marks");
         assert_eq!(spliced, format!("# larder\n\n{BEGIN}\n\n| new |\n\n{END}\n\n## more\n"));
-        assert_eq!(splice(&spliced, "| new |").expect("has marks"), spliced);
+        assert_eq!(splice(&spliced, SPEED, "| new |").expect("has marks"), spliced);
     }
 
     #[test]
     fn a_readme_without_marks_is_refused() {
-        let error = splice(&format!("# larder\n{END}\n{BEGIN}\n"), "x").expect_err("is in the wrong order");
+        let error = splice(&format!("# larder\n{END}\n{BEGIN}\n"), SPEED, "x").expect_err("is in the wrong order");
         assert!(error.to_string().contains(END), "{error}");
-        assert!(splice("# larder\n", "x").is_err());
+        assert!(splice("# larder\n", SPEED, "x").is_err());
     }
 
     #[test]
     fn the_real_readme_has_the_marks() {
         let readme = fs_err::read_to_string(larder_tests::workspace().join("README.md")).expect("reads");
-        splice(&readme, "| table |").expect("has marks");
+        for marks in [SPEED, FLASHING] {
+            splice(&readme, marks, "| table |").expect("has marks");
+        }
     }
 }

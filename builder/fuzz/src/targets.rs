@@ -4,11 +4,15 @@ use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use firstboot::fat::{Geometry, Window};
+use firstboot::flash::{Source as _, scratch};
+use firstboot::settings::Settings;
 use jiff::Timestamp;
 use larder::archive::packages::{self, Index};
 use larder::archive::relation;
 use larder::archive::release::{Expected, Keyring, VerifiedRelease};
 use larder::deb::{Kind, Ownership};
+use larder::image::frames::Frames;
 use larder::kernel::modinfo::ModInfo;
 use larder::lock::Lock;
 use larder::profile::file::ProfileFile;
@@ -21,7 +25,7 @@ use super::{archive, deb as make};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 13] = [
     ("packages", packages),
     ("relations", relations),
     ("version", version),
@@ -32,6 +36,9 @@ pub const ALL: [Target; 10] = [
     ("lock", lock),
     ("profile", profile),
     ("modinfo", modinfo),
+    ("settings", settings),
+    ("frames", frames),
+    ("fat", fat),
 ];
 
 /// `Packages`: deb822 stanzas of an index.
@@ -193,4 +200,29 @@ pub fn modinfo(data: &[u8]) {
     let _ = ModInfo::of_module(data);
     let _ = ModInfo::of_section(data);
     let _ = ModInfo::of_builtin(data);
+}
+
+/// The owner's settings.
+pub fn settings(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = Settings::parse(text, "nas.toml");
+}
+
+/// A compressed image: what is read from its start is never longer than what its frames say.
+pub fn frames(data: &[u8]) {
+    let file = scratch(data.len() as u64).expect("memory");
+    std::os::unix::fs::FileExt::write_all_at(&file, data, 0).expect("memory");
+    if let Ok(Some(frames)) = Frames::open(file) {
+        let _ = frames.read_at(&mut [0; 4096], 0);
+    }
+}
+
+/// The boot sector and the tables of a FAT volume: what is in use lies in order and does not overlap.
+pub fn fat(data: &[u8]) {
+    let size = data.len() as u64;
+    let file = scratch(size).expect("memory");
+    std::os::unix::fs::FileExt::write_all_at(&file, data, 0).expect("memory");
+    let mut window = Window::new(&file, 0, size);
+    let Ok(in_use) = Geometry::read(&mut window).and_then(|geometry| geometry.in_use(&mut window)) else { return };
+    assert!(in_use.windows(2).all(|pair| pair[0].end < pair[1].start), "{in_use:?}");
 }

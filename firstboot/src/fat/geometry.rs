@@ -57,12 +57,14 @@ impl Geometry {
     /// The volume cannot be read, or is no FAT volume ([`NotFat`] inside).
     pub fn read(volume: &mut Window<'_>) -> io::Result<Self> {
         let mut boot = [0; BOOT_SECTOR];
+        let size = volume.seek(SeekFrom::End(0))?;
         volume.seek(SeekFrom::Start(0))?;
         volume.read_exact(&mut boot)?;
-        Self::parse(&boot).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, NotFat))
+        Self::parse(&boot, size).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, NotFat))
     }
 
-    fn parse(boot: &[u8; BOOT_SECTOR]) -> Option<Self> {
+    /// `size` is that of the partition: nothing may lie behind its end.
+    fn parse(boot: &[u8; BOOT_SECTOR], size: u64) -> Option<Self> {
         let u16_at = |at: usize| u64::from(u16::from_le_bytes([boot[at], boot[at + 1]]));
         let u32_at = |at: usize| u64::from(u32::from_le_bytes(std::array::from_fn(|i| boot[at + i])));
         let or = |small: u64, large: u64| if small == 0 { large } else { small };
@@ -77,8 +79,17 @@ impl Geometry {
         let (reserved, fats, fat_sectors) = (u16_at(14), u64::from(boot[16]), or(u16_at(22), u32_at(36)));
         let root_sectors = (u16_at(17) * ENTRY).div_ceil(sector);
         let before_data = reserved + fats * fat_sectors + root_sectors;
-        let clusters = or(u16_at(19), u32_at(32)).checked_sub(before_data)? / per_cluster;
+        let sectors = or(u16_at(19), u32_at(32));
+        let clusters = sectors.checked_sub(before_data)? / per_cluster;
         let is_fat32 = u16_at(22) == 0;
+        let bits = match clusters {
+            ..FAT16_CLUSTERS => 12,
+            FAT16_CLUSTERS..FAT32_CLUSTERS => 16,
+            _ => 32,
+        };
+        if sectors * sector > size || (clusters + FIRST_CLUSTER) * bits > fat_sectors * sector * 8 {
+            return None;
+        }
         Some(Self {
             sector,
             cluster: sector * per_cluster,

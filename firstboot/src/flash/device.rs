@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
 
@@ -37,6 +38,9 @@ pub trait Device: Sync {
         false
     }
 }
+
+/// How long a node outlives its disk.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A disk or a file, past the page cache where its file system can do that.
 #[derive(Debug)]
@@ -134,6 +138,14 @@ impl Device for FileDevice {
     }
 
     fn is_gone(&self) -> bool {
-        !self.path.exists()
+        // Requests fail some moments before the kernel takes away the node.
+        let end = Instant::now() + GOODBYE;
+        while self.path.exists() {
+            if Instant::now() > end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        true
     }
 }
