@@ -1,5 +1,6 @@
 //! Shared library of the appliance: what its program and the image builder must agree on.
 pub mod boot_disk;
+pub mod command;
 pub mod command_line;
 pub mod disk;
 pub mod fat;
@@ -10,6 +11,7 @@ pub mod health;
 pub mod install;
 pub mod layout;
 pub mod report;
+pub mod secret;
 pub mod seed;
 pub mod settings;
 pub mod status;

@@ -6,7 +6,9 @@
 //!
 //! A table that a later feature brings is one more module here and one more field of [`Settings`].
 
+mod keys;
 mod network;
+mod pool;
 mod ssh;
 mod system;
 
@@ -14,7 +16,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+pub use keys::{Keys, Tang, TangUrl, Thumbprint, Tpm};
 pub use network::{Address, Interface, Network};
+pub use pool::{DiskId, Layout, Pool, PoolName};
 pub use ssh::{PublicKey, Ssh};
 pub use system::{HostName, System, TimeZone};
 
@@ -45,10 +49,22 @@ pub struct Settings {
     /// Who may log in from elsewhere.
     #[serde(default)]
     pub ssh: Ssh,
+    /// Where data is kept.
+    #[serde(default)]
+    pub pool: Pool,
+    /// What opens it.
+    #[serde(default)]
+    pub keys: Keys,
 }
 
 /// Tables with their keys: for those who write a key into the wrong one.
-const KEYS: &[(&str, &[&str])] = &[("system", system::KEYS), ("network", network::KEYS), ("ssh", ssh::KEYS)];
+const KEYS: &[(&str, &[&str])] = &[
+    ("system", system::KEYS),
+    ("network", network::KEYS),
+    ("ssh", ssh::KEYS),
+    ("pool", pool::KEYS),
+    ("keys", keys::KEYS),
+];
 
 impl Settings {
     /// Parses the text of the file that people know as `name`.

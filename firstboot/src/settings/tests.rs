@@ -61,7 +61,7 @@ fn a_misspelt_or_misplaced_key_is_named_with_its_place_and_what_was_meant() {
     hint: did you mean `hostname`?
     ");
     insta::assert_snapshot!(complaint("timezone = \"Europe/Berlin\""), @r"
-    error: nas.toml:2:1: unknown field `timezone`, expected one of `schema`, `system`, `network`, `ssh`
+    error: nas.toml:2:1: unknown field `timezone`, expected one of `schema`, `system`, `network`, `ssh`, `pool`, `keys`
 
     hint: `timezone` belongs into the table [system]
     ");
@@ -122,4 +122,27 @@ proptest! {
             prop_assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
         }
     }
+}
+
+#[test]
+fn a_pool_has_a_name_that_nothing_trips_over_and_disks_that_stay_the_same() {
+    insta::assert_snapshot!(complaint("[pool]\nname = \"mirror2\""), @"error: nas.toml:3:8: `mirror2` is no name for a pool: ZFS keeps `mirror` for itself; use letters, digits, `-` and `_`, such as `tank`");
+    insta::assert_snapshot!(complaint("[pool]\nname = \"my pool\""), @"error: nas.toml:3:8: `my pool` is no name for a pool: it has other characters; use letters, digits, `-` and `_`, such as `tank`");
+    insta::assert_snapshot!(complaint("[pool]\ndisks = [\"/dev/sda\"]"), @"error: nas.toml:3:9: `/dev/sda` is no name that stays the same; `firstboot plan` lists those in /dev/disk/by-id/");
+    insta::assert_snapshot!(complaint("[pool]\ndisks = [\"ata-X_1-part2\"]"), @"error: nas.toml:3:9: `ata-X_1-part2` is a part of a disk; write `ata-X_1` for the whole one");
+    insta::assert_snapshot!(complaint("[pool]\nlayout = \"raid5\""), @r"
+    error: nas.toml:3:10: unknown variant `raid5`, expected one of `auto`, `single`, `mirror`, `mirrors`, `raidz1`, `raidz2`
+
+    hint: did you mean `raidz1`?
+    ");
+}
+
+#[test]
+fn keys_that_a_thief_guesses_are_refused_without_being_repeated() {
+    insta::assert_snapshot!(complaint("[keys]\npassphrase = \"hunter2\""), @"error: nas.toml:2:1: the passphrase has less than 12 characters; several words are good");
+    insta::assert_snapshot!(complaint("[keys]\ntpm-pin = \"1234\""), @"error: nas.toml:2:1: the PIN has less than 6 characters");
+    insta::assert_snapshot!(complaint("[keys]\ntang-threshold = 1"), @"error: nas.toml:2:1: `tang-threshold` without a server in `tang`");
+    insta::assert_snapshot!(complaint("[keys]\ntang = [{ url = \"tang.lan\", thumbprint = \"x\" }]"), @"error: nas.toml:3:42: `x` is no thumbprint; `tang-show-keys` on the server prints it");
+    let settings = Settings::parse(&example_switched_on(), "x").unwrap();
+    assert!(!format!("{settings:?}").contains("several words"));
 }
