@@ -79,7 +79,8 @@ impl Machine {
         partitions.sort_by_key(|name| natural(name));
         for partition in partitions {
             let folder = folder.join(&partition);
-            areas.extend(self.area(&partition, &folder));
+            // udev has a partition inherit what it knows of the disk, so this table is the one that it is listed in.
+            areas.extend(self.area(&partition, &folder).map(|area| Area { table: None, ..area }));
             used.extend(uses.of(&partition, &folder));
         }
         Some(Disk {
@@ -109,6 +110,7 @@ impl Machine {
             part_label: properties.decoded("ID_PART_ENTRY_NAME"),
             format: properties.get("ID_FS_TYPE"),
             label: properties.decoded("ID_FS_LABEL_ENC").or_else(|| properties.decoded("ID_FS_LABEL")),
+            uuid: properties.get("ID_FS_UUID"),
         })
     }
 

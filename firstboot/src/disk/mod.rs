@@ -93,6 +93,8 @@ pub struct Area {
     pub format: Option<String>,
     /// Label of the file system, or name of the pool.
     pub label: Option<String>,
+    /// Identifier of the file system or pool.
+    pub uuid: Option<String>,
 }
 
 /// What a disk or one of its partitions is in use for.
@@ -120,17 +122,11 @@ pub enum Use {
     },
 }
 
-/// Formats by which a disk is one of several that belong together, as libblkid calls them.
-const MEMBERS: [&str; 8] = [
-    "zfs_member",
-    "linux_raid_member",
-    "LVM2_member",
-    "btrfs_member",
-    "bcache",
-    "isw_raid_member",
-    "ddf_raid_member",
-    "ceph_bluestore",
-];
+/// Formats by which a disk is one of several that belong together, as libblkid calls them; besides those that end in
+/// `_member` (ZFS, LVM, the kernel's RAID and those of controllers).
+const MEMBERS: [&str; 4] = ["bcache", "ceph_bluestore", "drbd", "stratis"];
+/// File systems that may lie on several disks. All of these have the same identifier then.
+const SPANNING: [&str; 2] = ["bcachefs", "btrfs"];
 
 impl Disk {
     /// Whether the running system lies on it.
@@ -138,9 +134,17 @@ impl Disk {
         self.uses.iter().any(|used| matches!(used, Use::Mount { at, .. } if at == "/" || at == "/usr"))
     }
 
-    /// The area by which it belongs to a pool, if it does.
-    pub fn member(&self) -> Option<&Area> {
-        self.areas.iter().find(|area| area.format.as_deref().is_some_and(|format| MEMBERS.contains(&format)))
+    /// The area by which it belongs to a pool, if it does. A file system that may lie on several disks does, if one of
+    /// `all` has another part of it.
+    pub fn member(&self, all: &[Self]) -> Option<&Area> {
+        let others = || all.iter().filter(|disk| disk.name != self.name).flat_map(|disk| &disk.areas);
+        self.areas.iter().find(|area| match area.format.as_deref() {
+            Some(format) if SPANNING.contains(&format) => {
+                others().any(|other| other.uuid.is_some() && (&other.format, &other.uuid) == (&area.format, &area.uuid))
+            }
+            Some(format) => format.ends_with("_member") || MEMBERS.contains(&format),
+            None => false,
+        })
     }
 
     /// The best name in `/dev/disk/by-id`: one that people recognise, with model and serial number, before one that is only a

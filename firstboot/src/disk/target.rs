@@ -249,7 +249,7 @@ pub(super) fn refusal(disk: &Disk, all: &[Disk], rules: Rules) -> Option<Refusal
     if !disk.uses.is_empty() {
         return Some(Refusal::InUse(disk.uses.clone()));
     }
-    if let Some(area) = disk.member() {
+    if let Some(area) = disk.member(all) {
         return Some(Refusal::Member(Box::new(area.clone())));
     }
     if disk.read_only {

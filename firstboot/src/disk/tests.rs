@@ -129,12 +129,58 @@ fn what_is_in_use_is_refused_however_deep() {
 
 #[test]
 fn a_disk_of_a_pool_is_refused_and_the_pool_is_named() {
-    for format in ["zfs_member", "linux_raid_member", "LVM2_member", "btrfs_member"] {
+    for format in ["zfs_member", "linux_raid_member", "LVM2_member", "isw_raid_member", "bcache"] {
         let properties = format!("E:ID_FS_TYPE={format}\nE:ID_FS_LABEL=tank\n");
         let machine = FakeMachine::new(&[FakeDisk { partitions: &[("sda1", &properties)], ..STICK }]);
         let refusal = refused(&machine, STICK_ID);
         assert!(matches!(refusal, Refusal::Member(_)) && refusal.to_string().contains("\"tank\""), "{refusal}");
     }
+}
+
+/// btrfs shows a number that is no disk's, and names one of its disks.
+#[test]
+fn a_file_system_on_several_disks_is_in_use_on_all_of_them() {
+    let machine = FakeMachine::new(&[STICK, NVME]);
+    let mount = |source| {
+        let text = format!("64 29 0:41 /home /mnt rw - btrfs {source} rw,subvol=/home\n");
+        machine.write("proc/self/mountinfo", &text);
+    };
+    mount("/dev/sda1");
+    assert_eq!(refused(&machine, STICK_ID).to_string(), "it is in use: sda1 is mounted at /mnt");
+    machine.machine().choose(Path::new(NVME_ID), rules(Internal::Allowed)).unwrap();
+    for disk in ["sda1", "nvme0n1p2"] {
+        machine.write(&format!("sys/fs/btrfs/1b2c/devices/{disk}/size"), "2048\n");
+    }
+    assert_eq!(refused(&machine, NVME_ID).to_string(), "it is in use: nvme0n1p2 is mounted at /mnt");
+    std::fs::remove_dir_all(machine.path("sys/fs/btrfs")).unwrap();
+    // An encrypted one, by the name that it was opened with.
+    machine.write("sys/devices/virtual/block/dm-0/dev", "254:0\n");
+    symlink(machine.path("sys/devices/virtual/block/dm-0"), machine.path("sys/class/block/dm-0")).unwrap();
+    machine.write("sys/class/block/nvme0n1p1/holders/dm-0", "");
+    std::fs::create_dir(machine.path("dev/mapper")).unwrap();
+    symlink("../dm-0", machine.path("dev/mapper/luks-1")).unwrap();
+    mount("/dev/mapper/luks-1");
+    assert_eq!(
+        refused(&machine, NVME_ID).to_string(),
+        "it is in use: nvme0n1p1 is mounted at /mnt, nvme0n1p1 is part of dm-0"
+    );
+    machine.write("proc/self/mountinfo", "64 29 0:41 / / rw - bcachefs /dev/sda1:/dev/nvme0n1p2 rw\n");
+    assert_eq!(refused(&machine, STICK_ID), Refusal::System);
+    assert_eq!(refused(&machine, NVME_ID), Refusal::System);
+}
+
+#[test]
+fn parts_of_one_btrfs_belong_together_and_a_btrfs_alone_does_not() {
+    let btrfs = |id: &str| format!("E:ID_FS_TYPE=btrfs\nE:ID_FS_UUID={id}\nE:ID_FS_LABEL=tank\n");
+    let (one, other) = (btrfs("1b2c"), btrfs("3d4e"));
+    let machine = |of_stick: &str, of_nvme: &str| {
+        FakeMachine::new(&[
+            FakeDisk { partitions: &[("sda1", of_stick)], ..STICK },
+            FakeDisk { partitions: &[("nvme0n1p1", of_nvme)], ..NVME },
+        ])
+    };
+    assert!(matches!(refused(&machine(&one, &one), STICK_ID), Refusal::Member(_)));
+    machine(&one, &other).machine().choose(Path::new(STICK_ID), rules(Internal::Refused)).unwrap();
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::Use;
+use super::machine::names;
 
 /// Mounts and swaps of a machine.
 #[derive(Debug, Default)]
@@ -21,10 +22,13 @@ impl Uses {
         let text = |path: &str| std::fs::read_to_string(root.join(path)).unwrap_or_default();
         let mut mounts: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for line in text("proc/self/mountinfo").lines() {
-            // proc_pid_mountinfo(5): id, parent, device number, root of the mount, mount point, …
+            // proc_pid_mountinfo(5): id, parent, device number, root of the mount, mount point, …, `-`, type, source
             let mut fields = line.split(' ').skip(2);
             if let (Some(number), Some(at)) = (fields.next(), fields.nth(1)) {
-                mounts.entry(number.to_owned()).or_default().push(unescape(at));
+                let source = fields.skip_while(|field| *field != "-").nth(2).unwrap_or_default();
+                for number in std::iter::once(number.to_owned()).chain(disks_of(root, number, &unescape(source))) {
+                    mounts.entry(number).or_default().push(unescape(at));
+                }
             }
         }
         // proc_swaps(5): a header, then the path of the device first.
@@ -53,11 +57,38 @@ impl Uses {
         if self.swaps.iter().any(|swap| swap == device) {
             uses.push(Use::Swap { area: area.to_owned() });
         }
-        for holder in super::machine::names(&folder.join("holders")) {
+        for holder in names(&folder.join("holders")) {
             uses.push(Use::Held { area: area.to_owned(), by: holder.clone() });
             self.collect(area, &holder, &self.root.join("sys/class/block").join(&holder), uses);
         }
     }
+}
+
+/// Numbers of the disks behind a mount that has a number of its own, as btrfs and bcachefs give it, since they may lie on
+/// several.
+fn disks_of(root: &Path, number: &str, source: &str) -> Vec<String> {
+    if !number.starts_with("0:") {
+        return Vec::new();
+    }
+    // bcachefs: all of them, with colons in between. btrfs: one of them; which others there are is in sysfs.
+    let named = source.split(':').filter_map(|path| kernel_name(root, path));
+    let named: Vec<_> = named.collect();
+    let btrfs = root.join("sys/fs/btrfs");
+    let together = names(&btrfs).into_iter().map(|id| names(&btrfs.join(id).join("devices")));
+    let others = together.filter(|disks| disks.iter().any(|disk| named.contains(disk))).flatten();
+    let number = |name: &String| std::fs::read_to_string(root.join("sys/class/block").join(name).join("dev")).ok();
+    let mut numbers: Vec<_> =
+        named.iter().cloned().chain(others).filter_map(|name| Some(number(&name)?.trim().to_owned())).collect();
+    numbers.sort();
+    numbers.dedup();
+    numbers
+}
+
+/// `/dev/mapper/luks-1234` is a link to `../dm-0`.
+fn kernel_name(root: &Path, path: &str) -> Option<String> {
+    let node = root.join(Path::new(path).strip_prefix("/dev").ok().map(|rest| Path::new("dev").join(rest))?);
+    let node = std::fs::read_link(&node).unwrap_or(node);
+    Some(node.file_name()?.to_str()?.to_owned())
 }
 
 /// Spaces and the like are written as a backslash and three octal digits.
