@@ -53,13 +53,14 @@ pub enum Cause {
         source: io::Error,
     },
     /// The device refuses.
-    #[error("{doing} at byte {offset}: {source}")]
+    #[error("{doing} at byte {offset}: {}", if *gone { "it is not there any more".to_owned() } else { source.to_string() })]
     Device {
         /// What was to be done.
         doing: Doing,
         /// Where.
         offset: u64,
-        /// Whether the device is not there any more.
+        /// Whether the device is not there any more. Then the kernel may say anything: that it is full, as it has no
+        /// room at all now.
         gone: bool,
         /// Why.
         source: io::Error,

@@ -296,6 +296,17 @@ fn a_forgery_is_named_with_the_room_that_it_has() {
 }
 
 #[test]
+fn a_stick_that_was_pulled_out_is_not_said_to_be_full() {
+    let gone = Cause::Device {
+        doing: Doing::Writing,
+        offset: 4096,
+        gone: true,
+        source: std::io::ErrorKind::StorageFull.into(),
+    };
+    insta::assert_snapshot!(gone, @"the disk cannot be written at byte 4096: it is not there any more");
+}
+
+#[test]
 fn what_is_full_says_so() {
     let device = Faulty::new(SIZE, Fault::FullAt(6 * MIB));
     let error = write(&device, &small_plan(), &Unwatched).unwrap_err();
