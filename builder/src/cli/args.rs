@@ -143,7 +143,7 @@ pub(super) struct BuildArgs {
 #[group(id = "what", args = ["profile", "image"])]
 pub(super) struct FlashArgs {
     /// Build an image of this profile and write it
-    #[arg(long, short, requires = "device")]
+    #[arg(long, short, requires = "device", conflicts_with = "image")]
     pub(super) profile: Option<String>,
     /// Write this .img or .img.zst
     #[arg(long, value_name = "FILE", requires = "device")]

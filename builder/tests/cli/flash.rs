@@ -199,6 +199,14 @@ fn what_must_not_be_overwritten_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn one_image_is_written_not_two() {
+    let story = Story::new(&[STICK]);
+    let mut flash = story.flash(&story.image(), &["--profile", "nas", "--device", STICK_ID, "--yes-serial", "0101"]);
+    let said = story.bench.ends(&mut flash, 2).stderr;
+    assert!(said.contains("'--image <FILE>'") && said.contains("cannot be used with"), "{said}");
+}
+
+#[test]
 fn nobody_is_asked_where_nobody_is() {
     let story = Story::new(&[STICK]);
     insta::assert_snapshot!(story.refuses(&mut story.flash(&story.image(), &["--device", STICK_ID])), @r"
