@@ -42,6 +42,8 @@ enum Source {
     Packages(Vec<String>),
     /// dpkg's scripts made it, or changed what these packages ship.
     Configured(Vec<String>),
+    /// These packages ship it, and dpkg's scripts have removed it.
+    Deleted(Vec<String>),
     /// `systemctl preset-all` made it, as the presets of the overlays say.
     Presets,
     /// Chosen from these packages by the profile's `[kernel]`.
@@ -174,7 +176,7 @@ fn absent(profile: &Profile, path: &Path, shipped: &[String]) -> anyhow::Result<
             return Ok(Some(Source::Excluded { packages: shipped.to_vec(), glob: glob.clone() }));
         }
     }
-    Ok(Some(Source::Configured(shipped.to_vec())))
+    Ok(Some(Source::Deleted(shipped.to_vec())))
 }
 
 fn nothing_has(profile: &Profile, stages: &RootStages, path: &Path) -> anyhow::Error {
@@ -214,6 +216,9 @@ impl fmt::Display for Origin {
             Source::Packages(names) => writeln!(f, "{}", packages(names)),
             Source::Configured(names) if names.is_empty() => writeln!(f, "made by the packages' scripts"),
             Source::Configured(names) => writeln!(f, "{}, changed by the packages' scripts", packages(names)),
+            Source::Deleted(names) => {
+                writeln!(f, "not in the image: the packages' scripts remove what {} ships", packages(names))
+            }
             Source::Presets => writeln!(f, "made by `systemctl preset-all`, as the presets of the overlays say"),
             Source::Kernel(names) => writeln!(f, "{}, chosen by [kernel] of the profile", packages(names)),
             Source::ModuleIndex => writeln!(f, "made by depmod for the kept modules"),

@@ -5,10 +5,14 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Lock, LockedPackage, LockedRelease, SchemaVersion};
+use super::{Lock, LockedPackage, LockedRelease};
 use crate::archive::relation;
 use crate::hash::Hash;
 use crate::report::line_of;
+use crate::toml_file::SchemaVersion;
+
+/// The format's version; no other number can be read or written.
+const VERSION: u32 = 1;
 
 /// What is wrong with a lock's text, and on which line.
 #[derive(Debug)]
@@ -20,7 +24,8 @@ pub(super) struct Problem {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LockFile {
-    version: SchemaVersion,
+    #[serde(rename = "version")]
+    _version: SchemaVersion<VERSION>,
     snapshot: toml::Spanned<String>,
     request: Hash,
     release: Vec<ReleaseTable>,
@@ -76,7 +81,6 @@ pub(super) fn parse(text: &str) -> Result<Lock, Problem> {
     }
     let snapshot = time(&file.snapshot)?;
     Ok(Lock {
-        version: file.version,
         snapshot,
         request: file.request,
         releases,
@@ -105,8 +109,7 @@ fn check(package: &LockedPackage) -> Result<(), String> {
 
 pub(super) fn render(lock: &Lock, command: &str) -> String {
     let mut text = format!("# Made by `{command}`; do not edit. Run it again to take in newer packages.\n");
-    let number = u32::from(lock.version);
-    let _ = write!(text, "version = {number}\nsnapshot = \"{}\"\nrequest = \"{}\"\n", lock.snapshot, lock.request);
+    let _ = write!(text, "version = {VERSION}\nsnapshot = \"{}\"\nrequest = \"{}\"\n", lock.snapshot, lock.request);
     if lock.releases.is_empty() {
         text.push_str("release = []\n");
     }

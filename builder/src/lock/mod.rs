@@ -44,32 +44,6 @@ use crate::report::{self, Mistake};
 use crate::solve::{self, PackageRequest};
 use crate::store::files;
 
-/// The format's version; no other number can be read or written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u32", into = "u32")]
-pub struct SchemaVersion;
-
-impl SchemaVersion {
-    const NUMBER: u32 = 1;
-}
-
-impl TryFrom<u32> for SchemaVersion {
-    type Error = String;
-    fn try_from(number: u32) -> Result<Self, String> {
-        if number == Self::NUMBER {
-            Ok(Self)
-        } else {
-            Err(format!("this larder reads locks of version {}, this one has version {number}", Self::NUMBER))
-        }
-    }
-}
-
-impl From<SchemaVersion> for u32 {
-    fn from(_: SchemaVersion) -> Self {
-        SchemaVersion::NUMBER
-    }
-}
-
 /// Something with a lock: a profile or a tools tree.
 #[derive(Debug, Clone)]
 pub struct Lockable<'a> {
@@ -84,8 +58,6 @@ pub struct Lockable<'a> {
 /// A resolved request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
-    /// The file format.
-    pub version: SchemaVersion,
     /// Date of the newest release; the snapshot archive has everything at that time.
     pub snapshot: Timestamp,
     /// What was asked: see [`request_hash`].
@@ -170,7 +142,6 @@ pub fn resolve(request: &PackageRequest, universe: &Universe) -> Result<Lock> {
     let mut releases: Vec<LockedRelease> = universe.suites().iter().map(LockedRelease::of).collect();
     releases.sort_by(|a, b| (&a.archive, &a.suite).cmp(&(&b.archive, &b.suite)));
     Ok(Lock {
-        version: SchemaVersion,
         snapshot: snapshot.context("a universe without suites")?,
         request: request_hash(request)?,
         releases,

@@ -16,7 +16,7 @@ fn package(name: &str, version: &str) -> LockedPackage {
 fn lock(packages: Vec<LockedPackage>) -> Lock {
     let date = "2026-09-12T07:55:41Z".parse().unwrap();
     let release = LockedRelease { archive: "debian".into(), suite: "trixie".into(), date, sha256: Hash::of("release") };
-    Lock { version: SchemaVersion, snapshot: date, request: Hash::of("request"), releases: vec![release], packages }
+    Lock { snapshot: date, request: Hash::of("request"), releases: vec![release], packages }
 }
 
 fn refusal(text: &str) -> String {
@@ -50,7 +50,7 @@ fn a_lock_is_one_readable_table_per_package() {
 #[test]
 fn a_broken_lock_is_named_with_file_and_line() {
     let good = lock(vec![package("a", "1"), package("b", "1")]).render("larder lock");
-    insta::assert_snapshot!(refusal(&good.replace("version = 1\n", "version = 2\n")), @"profiles/nas.lock:2: this larder reads locks of version 1, this one has version 2");
+    insta::assert_snapshot!(refusal(&good.replace("version = 1\n", "version = 2\n")), @"profiles/nas.lock:2: schema 2 is not known to this larder, which reads schema 1");
     insta::assert_snapshot!(refusal(&good.replace("size = 7", "size = 7\nsuite = 1")), @"profiles/nas.lock:18: unknown field `suite`, expected one of `name`, `version`, `architecture`, `sha256`, `size`, `source`");
     insta::assert_snapshot!(refusal(&good.replace("\"b\"", "\"a\"")), @"profiles/nas.lock:20: the package `a` (amd64) is there twice");
     insta::assert_snapshot!(refusal(&good.replace("\"b\"", "\"0\"")), @"profiles/nas.lock:20: the package `0` (amd64) is out of order");

@@ -1,4 +1,4 @@
-//! `larder why`: the chain that pulls a package in.
+//! `larder why`: the chain that pulls a package in, and where a path comes from.
 
 use crate::bench::Bench;
 use crate::package::Package;
@@ -33,4 +33,25 @@ fn a_package_that_the_profile_does_not_have_is_named_with_the_nearest() {
 
     hint: did you mean libprobe?
     ");
+}
+
+#[test]
+fn a_path_is_explained_by_what_it_comes_from() {
+    let bench = Bench::miniature();
+    let said = [
+        "/usr/share/more-1/3",
+        "/etc/base.conf",
+        "/etc",
+        "/usr/share/changed",
+        "/usr/share/removed",
+        "/var/lib/dpkg/status",
+        "/usr/bin/firstboot",
+        "/usr/lib/modules/6.12.1-mini/kernel/fs/erofs/erofs.ko",
+        // By the name that it had before / and /usr were merged.
+        "/lib/os-release",
+    ]
+    .map(|path| bench.prints(&["why", "-p", "nas", path]))
+    .concat();
+    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(bench.refuses(&["why", "-p", "nas", "/usr/share/more-1/33"]), @"");
 }
