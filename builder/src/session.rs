@@ -19,7 +19,7 @@ use crate::project::Project;
 use crate::recipe::Recipe;
 use crate::report::{self, Mistake};
 use crate::solve::PackageRequest;
-use crate::store::{Bucket, DamagedBlob, Note, Store};
+use crate::store::{Bucket, DamagedBlob, Freed, Note, Store};
 use crate::tree::UnpackedPackage;
 
 /// How far a run may go to get what it needs.
@@ -56,6 +56,22 @@ impl Session {
     /// A run with these limits.
     pub fn new(project: Project, store: Store, progress: Progress, limits: Limits) -> Self {
         Self { project, store, fetcher: Fetcher::new(progress.clone()), progress, limits, universes: Mutex::default() }
+    }
+
+    /// Ends a run that may have made much: what in the store is not worth its room any more goes.
+    pub fn end(self) {
+        let Self { store, progress, .. } = self;
+        match store.tidy() {
+            Ok(Freed { count: 0, .. }) => {}
+            Ok(freed) => progress.note(format!(
+                "{:>12} {} from the cache: {} old results",
+                "Removed",
+                HumanBytes(freed.bytes),
+                freed.count
+            )),
+            // What was asked for is done.
+            Err(error) => progress.note(format!("{:>12} the cache could not be tidied: {error:#}", "Note")),
+        }
     }
 
     /// Names a profile of this project among those of all projects that share the store.

@@ -24,5 +24,6 @@ pub(super) fn run(common: &Common, args: &BuildArgs) -> anyhow::Result<ExitCode>
         }
         println!("{}", built.image.display());
     }
+    session.end();
     Ok(ExitCode::SUCCESS)
 }

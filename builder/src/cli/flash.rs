@@ -18,7 +18,7 @@ use crate::image::source::Image;
 use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::report::Mistake;
-use crate::session::Limits;
+use crate::session::{Limits, Session};
 use crate::store::Scratch;
 
 /// A folder that stands in for `/` when disks are looked for, for tests. Its disks are plain files: the library refuses
@@ -48,6 +48,10 @@ pub(super) fn run(common: &Common, args: &FlashArgs) -> anyhow::Result<ExitCode>
     let bars = Bars { progress: &progress, bar: Mutex::new(None) };
     let summary = flash::write(&device, &plan, &bars).map_err(Mistake::from)?;
     say(&progress, &summary);
+    if let Some((session, scratch)) = file.built {
+        drop(scratch);
+        session.end();
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -66,12 +70,12 @@ fn list(rules: Rules) -> anyhow::Result<ExitCode> {
 /// An image to write; one that was built for this goes afterwards.
 struct ImageFile {
     path: PathBuf,
-    _scratch: Option<Scratch>,
+    built: Option<(Session, Scratch)>,
 }
 
 fn image_file(common: &Common, args: &FlashArgs) -> anyhow::Result<ImageFile> {
     let Some(profile) = &args.profile else {
-        return Ok(ImageFile { path: args.image.clone().unwrap_or_default(), _scratch: None });
+        return Ok(ImageFile { path: args.image.clone().unwrap_or_default(), built: None });
     };
     build::enter_namespace()?;
     let session = common.session(Limits::from(&args.limits))?;
@@ -79,7 +83,7 @@ fn image_file(common: &Common, args: &FlashArgs) -> anyhow::Result<ImageFile> {
     let scratch = session.store.scratch("flash")?;
     let path = scratch.path().join(format!("{}.img", profile.name));
     build::build_disk(&session, &profile, &path)?;
-    Ok(ImageFile { path, _scratch: Some(scratch) })
+    Ok(ImageFile { path, built: Some((session, scratch)) })
 }
 
 fn say(progress: &Progress, summary: &Summary) {

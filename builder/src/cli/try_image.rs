@@ -12,12 +12,12 @@ use super::args::TryArgs;
 use crate::build;
 use crate::profile::Profile;
 use crate::report::Mistake;
-use crate::session::Limits;
+use crate::session::{Limits, Session};
 use crate::store::Scratch;
 
 pub(super) fn run(common: &Common, args: &TryArgs) -> anyhow::Result<ExitCode> {
     let image = match &args.image {
-        Some(image) if image.is_file() => Image { path: image.clone(), _scratch: None },
+        Some(image) if image.is_file() => Image { path: image.clone(), built: None },
         Some(image) => {
             return Err(Mistake::new(format!("{}: no such image", image.display()))
                 .hint("larder build makes one")
@@ -33,14 +33,19 @@ pub(super) fn run(common: &Common, args: &TryArgs) -> anyhow::Result<ExitCode> {
         ..TryOptions::new(&image.path)
     };
     let launcher = LarderTools { larder: std::env::current_exe().context("finding larder's own program")? };
-    larder_qemu::try_image(Arc::new(launcher), &options, &mut |line| progress.note(line))?;
+    let ended = larder_qemu::try_image(Arc::new(launcher), &options, &mut |line| progress.note(line));
+    if let Some((session, scratch)) = image.built {
+        drop(scratch);
+        session.end();
+    }
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// An image to boot; one that was built for this goes when the machine is off.
 struct Image {
     path: PathBuf,
-    _scratch: Option<Scratch>,
+    built: Option<(Session, Scratch)>,
 }
 
 fn build_image(common: &Common, args: &TryArgs) -> anyhow::Result<Image> {
@@ -50,5 +55,5 @@ fn build_image(common: &Common, args: &TryArgs) -> anyhow::Result<Image> {
     let scratch = session.store.scratch("try")?;
     let path = scratch.path().join(format!("{}.img", profile.name));
     build::build_disk(&session, &profile, &path)?;
-    Ok(Image { path, _scratch: Some(scratch) })
+    Ok(Image { path, built: Some((session, scratch)) })
 }

@@ -21,6 +21,8 @@
 //!
 //! Nothing under a final name is ever half-written: it is made below `tmp/` and renamed.
 //!
+//! What is made is bounded: at the end of a build [`Store::tidy`] removes what is not worth its room any more.
+//!
 //! # Damage
 //!
 //! What was written well may be lost later: a failing disk or memory, a file system's repair, a program
@@ -151,7 +153,7 @@ impl Store {
         let tmp = self.folder().join("tmp");
         let made = tempfile::Builder::new().prefix(&format!("{purpose}-")).tempdir_in(&tmp);
         let path = made.with_context(|| format!("making a folder in {}", tmp.display()))?.keep();
-        let scratch = Scratch { path };
+        let scratch = Scratch { path, _store: self.clone() };
         files::set_mode(&scratch.path, 0o755)?;
         Ok(scratch)
     }
@@ -174,6 +176,8 @@ impl Store {
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
+    /// Whoever opens the store while nobody has it sweeps `tmp/`.
+    _store: Store,
 }
 
 impl Scratch {

@@ -182,6 +182,68 @@ fn pruning_removes_only_what_was_not_used_lately() {
     assert!(used_blob.exists() && used_entry.exists());
 }
 
+/// Makes an entry of this many bytes and gives its folder.
+fn make_of_size(store: &Store, bucket: Bucket, name: &str, bytes: usize) -> PathBuf {
+    store.entry(bucket, &recipe(name), |into| Ok(fs::write(into.join("root"), vec![1; bytes])?)).unwrap()
+}
+
+#[test]
+fn after_a_build_the_parts_of_images_take_no_more_than_they_may() {
+    let (folder, store) = store();
+    let make = |name| make_of_size(&store, Bucket::Images, name, 100_000);
+    let (oldest, old, young) = (make("oldest"), make("old"), make("young"));
+    let tree = make_of_size(&store, Bucket::Trees, "a tree", 1_000_000);
+    drop(store);
+    for (entry, hours) in [(&oldest, 9), (&old, 6), (&young, 3), (&tree, 20)] {
+        let time = SystemTime::now() - Duration::from_secs(hours * 3600);
+        fs::File::open(entries::state_path(entry)).unwrap().set_modified(time).unwrap();
+    }
+    let store = Store::open(Some(folder.path().to_owned())).unwrap();
+    let new = make_of_size(&store, Bucket::Images, "new", 100_000);
+    store.existing_entry(Bucket::Images, &recipe("oldest")).unwrap();
+    let freed = store.tidy_within(350_000).unwrap();
+    assert_eq!([&oldest, &old, &young, &new, &tree].map(|entry| entry.exists()), [true, false, true, true, true]);
+    assert!(freed.count == 1 && freed.bytes >= 100_000, "{freed:?}");
+    assert!(!entries::state_path(&old).exists() && !entries::digest_path(&old).exists());
+}
+
+#[test]
+fn what_a_build_has_used_stays_however_large_it_is() {
+    let (_folder, store) = store();
+    let parts = ["root", "uki"].map(|name| make_of_size(&store, Bucket::Images, name, 100_000));
+    assert_eq!(store.tidy_within(0).unwrap(), Freed::default());
+    assert!(parts.iter().all(|part| part.exists()));
+}
+
+#[test]
+fn after_a_build_what_was_not_used_for_a_month_goes() {
+    let (folder, store) = store();
+    let old = store.insert_blob("old".as_bytes(), &Hash::of("old")).unwrap();
+    make_old(&old);
+    // A run that has made nothing leaves everything as it is.
+    store.tidy().unwrap();
+    assert!(old.exists());
+    let store = Store::open(Some(folder.path().to_owned())).unwrap();
+    make_of_size(&store, Bucket::Images, "new", 1);
+    store.tidy().unwrap();
+    assert!(!old.exists());
+}
+
+#[test]
+fn nothing_is_removed_while_another_larder_uses_the_store() {
+    let (folder, store) = store();
+    let old = store.insert_blob("old".as_bytes(), &Hash::of("old")).unwrap();
+    make_old(&old);
+    make_of_size(&store, Bucket::Images, "new", 1);
+    let other = Store::open(Some(folder.path().to_owned())).unwrap();
+    let image = other.scratch("try").unwrap();
+    drop(other);
+    assert_eq!(store.tidy().unwrap(), Freed::default());
+    // Nor is what the other one is at, though it has closed the store otherwise.
+    drop(Store::open(Some(folder.path().to_owned())).unwrap());
+    assert!(old.exists() && image.path().exists());
+}
+
 #[test]
 fn cleaning_removes_everything_even_read_only_folders() {
     let (folder, store) = store();
@@ -313,7 +375,7 @@ fn a_folder_of_another_programs_results_is_emptied_after_a_restart() {
 #[test]
 fn what_a_killed_process_left_is_swept_by_the_next() {
     let (folder, store) = store();
-    std::mem::forget(store.scratch("killed").unwrap());
+    fs::create_dir(store.folder().join("tmp/killed")).unwrap();
     assert_eq!(left_in_tmp(&store), 1);
     drop(store);
     let store = Store::open(Some(folder.path().to_owned())).unwrap();

@@ -1,7 +1,9 @@
 //! Upkeep: how much room the store takes, and making it smaller.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -12,7 +14,7 @@ use rayon::prelude::*;
 
 use super::entries::{self, digest_path, state_path};
 use super::files::ignore_missing;
-use super::{Bucket, Store, digest, files};
+use super::{Bucket, Outcome, Store, digest, files, lock_file};
 use crate::hash::Hash;
 use crate::progress::Progress;
 
@@ -26,6 +28,12 @@ pub struct Usage {
     /// Bytes on the disk.
     pub bytes: u64,
 }
+
+/// What nobody has used for so long goes at the end of a build.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Bytes that root file systems, hash trees and UKIs may take after a build. Every change of an overlay makes another root of
+/// some hundred MB, and each is made again in a second or two. The images of all profiles together take less.
+const IMAGES: u64 = 4_000_000_000;
 
 /// What a prune or clean removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,6 +74,33 @@ impl Store {
     pub fn usage(&self) -> anyhow::Result<Vec<Usage>> {
         usage(self.folder())
     }
+
+    /// Closes the store after a build, and removes what is not worth its room any more: what was not used for a month, and
+    /// the parts of images that are too much, those that were used first before the others. Nothing that this process has
+    /// used. When this process has made nothing, or while another larder uses the store, nothing is looked at.
+    pub fn tidy(self) -> anyhow::Result<Freed> {
+        self.tidy_within(IMAGES)
+    }
+
+    pub(super) fn tidy_within(self, bytes: u64) -> anyhow::Result<Freed> {
+        let uses = self.uses();
+        if !uses.iter().any(|used| matches!(used.outcome, Outcome::Made(_))) {
+            return Ok(Freed::default());
+        }
+        let folder = self.folder().to_owned();
+        drop(self);
+        let lock = lock_file(&folder)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Freed::default()),
+            Err(TryLockError::Error(error)) => return Err(error).context("locking the store"),
+        }
+        let exclusive = Exclusive::new(folder, lock);
+        let mut freed = exclusive.prune(UNUSED)?;
+        let kept: HashSet<_> = uses.iter().map(|used| used.recipe.key().to_string()).collect();
+        exclusive.bound(Bucket::Images, bytes, &kept, &mut freed)?;
+        Ok(freed)
+    }
 }
 
 impl Exclusive {
@@ -86,6 +121,27 @@ impl Exclusive {
             }
         }
         Ok(freed)
+    }
+
+    /// Removes entries of a bucket until it takes no more than `bytes`, but none of those that are `kept`.
+    fn bound(&self, bucket: Bucket, bytes: u64, kept: &HashSet<String>, freed: &mut Freed) -> anyhow::Result<()> {
+        let folder = self.folder.join(bucket.folder());
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        let is_kept = |item: &Path| item.file_name().is_some_and(|name| kept.contains(&*name.to_string_lossy()));
+        let items = items(&folder)?.into_iter().map(|item| Ok((!is_kept(&item), Reverse(last_use(&item)?), item)));
+        let mut items = items.collect::<anyhow::Result<Vec<_>>>()?;
+        // What is kept comes first, then what was used last.
+        items.sort();
+        let mut taken = 0;
+        for (may_go, _, item) in items {
+            taken += files::disk_usage(&item);
+            if may_go && taken > bytes {
+                freed.remove(&item)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes everything but the empty store.
