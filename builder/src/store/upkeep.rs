@@ -96,7 +96,9 @@ impl Store {
             Err(TryLockError::Error(error)) => return Err(error).context("locking the store"),
         }
         let exclusive = Exclusive::new(folder, lock);
-        let mut freed = exclusive.prune(UNUSED)?;
+        // What was just made is new, even if somebody has set the clock of this process ahead.
+        let now = tempfile::tempfile_in(exclusive.folder.join("tmp"))?.metadata()?.modified()?;
+        let mut freed = exclusive.prune_at(now, UNUSED)?;
         let kept: HashSet<_> = uses.iter().map(|used| used.recipe.key().to_string()).collect();
         exclusive.bound(Bucket::Images, bytes, &kept, &mut freed)?;
         Ok(freed)
@@ -110,7 +112,11 @@ impl Exclusive {
 
     /// Removes what was not used for this long, and whatever interrupted processes left.
     pub fn prune(&self, unused_for: Duration) -> anyhow::Result<Freed> {
-        let before = SystemTime::now().checked_sub(unused_for).context("the age reaches back before 1970")?;
+        self.prune_at(SystemTime::now(), unused_for)
+    }
+
+    fn prune_at(&self, now: SystemTime, unused_for: Duration) -> anyhow::Result<Freed> {
+        let before = now.checked_sub(unused_for).context("the age reaches back before 1970")?;
         let mut freed = Freed::default();
         freed.empty(&self.folder.join("tmp"))?;
         for part in parts(&self.folder)? {
