@@ -106,9 +106,10 @@ const LAYERS: [Layer; 6] =
 fn topmost(stages: &RootStages, path: &Path) -> Option<Layer> {
     let layers = LAYERS.into_iter().zip(&stages.root.folders);
     for (layer, folder) in layers {
+        if path.ancestors().any(|part| is_removed(&folder.join(part))) {
+            return None;
+        }
         match folder.join(path).symlink_metadata() {
-            // overlayfs: a character device 0:0 stands for a removed file (kernel, filesystems/overlayfs).
-            Ok(found) if found.file_type().is_char_device() && found.rdev() == 0 => return None,
             // Folders are merged: an upper layer has those in which it changed something.
             Ok(found) if found.is_dir() && layer != Layer::Tree => {}
             Ok(_) => return Some(layer),
@@ -117,6 +118,12 @@ fn topmost(stages: &RootStages, path: &Path) -> Option<Layer> {
     }
     let folders = LAYERS.into_iter().zip(&stages.root.folders);
     folders.filter(|(_, folder)| folder.join(path).is_dir()).map(|(layer, _)| layer).next_back()
+}
+
+/// overlayfs: a character device 0:0 stands for a file or folder of a lower layer that was removed (kernel,
+/// filesystems/overlayfs).
+fn is_removed(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.file_type().is_char_device() && found.rdev() == 0)
 }
 
 impl Layer {

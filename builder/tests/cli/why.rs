@@ -52,6 +52,24 @@ fn a_path_is_explained_by_what_it_comes_from() {
     ]
     .map(|path| bench.prints(&["why", "-p", "nas", path]))
     .concat();
-    insta::assert_snapshot!(said, @"");
-    insta::assert_snapshot!(bench.refuses(&["why", "-p", "nas", "/usr/share/more-1/33"]), @"");
+    insta::assert_snapshot!(said, @r"
+    /usr/share/more-1/3: package more-1
+    more-1 1  (packages.include of the profile)
+    /etc/base.conf: overlays/base/root/etc/base.conf
+    /etc: package mini-root
+    mini-root 1  (packages.include of the profile)
+    /usr/share/changed: package mini-root, changed by the packages' scripts
+    /usr/share/removed: not in the image: the packages' scripts remove what package mini-root ships
+    /var/lib/dpkg/status: not in the image: `var/lib/dpkg` of files.remove takes it away
+    /usr/bin/firstboot: larder's own program, compiled from firstboot/
+    /usr/lib/modules/6.12.1-mini/kernel/fs/erofs/erofs.ko: package linux-image-6.12.1-mini, chosen by [kernel] of the profile
+    linux-image-6.12.1-mini 1  (packages.include of the profile)
+    /usr/lib/os-release: package mini-root
+    mini-root 1  (packages.include of the profile)
+    ");
+    insta::assert_snapshot!(bench.refuses(&["why", "-p", "nas", "/usr/share/more-1/33"]), @r"
+    error: /usr/share/more-1/33: no package, overlay or stage of profile `nas` has such a path
+
+    hint: did you mean /usr/share/more-1/3 or /usr/share/more-1/13?
+    ");
 }
