@@ -70,6 +70,6 @@ fn a_path_is_explained_by_what_it_comes_from() {
     insta::assert_snapshot!(bench.refuses(&["why", "-p", "nas", "/usr/share/more-1/33"]), @r"
     error: /usr/share/more-1/33: no package, overlay or stage of profile `nas` has such a path
 
-    hint: did you mean /usr/share/more-1/3 or /usr/share/more-1/13?
+    hint: did you mean /usr/share/more-1/3 or /usr/share/more-1/13 or /usr/share/more-1/0?
     ");
 }
