@@ -9,6 +9,7 @@ pub mod flash;
 pub mod hardware;
 pub mod health;
 pub mod install;
+pub mod key;
 pub mod layout;
 pub mod report;
 pub mod secret;

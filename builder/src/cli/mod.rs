@@ -9,6 +9,7 @@ mod inspect;
 mod lint;
 mod lock;
 mod profiles;
+mod recovery_key;
 mod seed;
 mod sizes;
 mod tools;
@@ -44,6 +45,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Try(args) => try_image::run(&common, &args),
         Verb::Flash(args) => flash::run(&common, &args),
         Verb::Seed(args) => seed::run(&common, &args),
+        Verb::RecoveryKey => recovery_key::run(&common),
         Verb::Lint(args) => lint::run(&common, &args),
         Verb::Why(args) => why::run(&common, &args),
         Verb::Profiles { verb } => profiles::run(&common, verb.as_ref()),

@@ -338,3 +338,16 @@ fn a_person_is_shown_the_disk_and_asked() {
     }
     assert_eq!(story.seed_of_sound_disk("sda").len(), 2);
 }
+
+#[test]
+fn a_recovery_key_is_new_each_time_and_fits_the_settings() {
+    let bench = Bench::new();
+    let make = || bench.ends(&mut bench.in_environment(LARDER, &["recovery-key"]), 0);
+    let (one, other) = (make(), make());
+    let key = one.stdout.lines().next().unwrap();
+    assert_ne!(key, other.stdout.lines().next().unwrap());
+    assert!(!one.stderr.contains(key) && one.stderr.contains("[keys]"), "{}", one.stderr);
+    assert!(one.stdout.contains(['\u{2580}', '\u{2584}', '\u{2588}']) && !one.stdout.contains('\x1b'));
+    let text = format!("schema = 1\n[keys]\nrecovery-key = \"{key}\"\n");
+    firstboot::settings::Settings::parse(&text, "nas.toml").unwrap();
+}

@@ -48,6 +48,7 @@ fn every_verb_has_help_that_fits_a_terminal() {
     larder profiles detect
     larder profiles schema
     larder profiles show
+    larder recovery-key
     larder seed
     larder sizes
     larder tools

@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::key::RecoveryKey;
+use crate::key::recovery::EXAMPLE;
 use crate::secret::Secret;
 
 /// All keys of the table.
@@ -27,7 +29,7 @@ pub struct Keys {
     /// A passphrase opens the data.
     pub passphrase: Option<Secret>,
     /// The recovery key, made beforehand; otherwise one is made and shown at the console.
-    pub recovery_key: Option<Secret>,
+    pub recovery_key: Option<RecoveryKey>,
     /// Servers whose presence opens the data.
     pub tang: Vec<Tang>,
     /// How many of them must be there.
@@ -72,7 +74,7 @@ struct Raw {
     tpm: Tpm,
     tpm_pin: Option<Secret>,
     passphrase: Option<Secret>,
-    recovery_key: Option<Secret>,
+    recovery_key: Option<RecoveryKey>,
     tang: Vec<Tang>,
     tang_threshold: Option<u8>,
 }
@@ -97,6 +99,12 @@ impl TryFrom<Raw> for Keys {
         }
         if too_short(&tpm_pin, MIN_PIN) {
             return Err(format!("the PIN has less than {MIN_PIN} characters"));
+        }
+        if recovery_key.as_ref().is_some_and(|key| key.text().expose() == EXAMPLE) {
+            return Err(
+                "the recovery key is that of the example, which everybody knows; `larder recovery-key` makes one"
+                    .to_owned(),
+            );
         }
         if tpm == Tpm::Off && tpm_pin.is_some() {
             return Err("a PIN for the TPM is of no use with `tpm = \"off\"`".to_owned());

@@ -14,7 +14,9 @@ fn example_switched_on() -> String {
         Some(rest) if !rest.starts_with(' ') || rest.starts_with("    ") => rest.to_owned(),
         _ => line.to_owned(),
     };
-    EXAMPLE.lines().map(|line| switched_on(line) + "\n").collect()
+    // The example's recovery key is refused.
+    let ours = "TESTS-KEYS6-ARE0G-N0T1H-SECRJ-ETATC-A000Q-7J2KQ";
+    EXAMPLE.replace(crate::key::recovery::EXAMPLE, ours).lines().map(|line| switched_on(line) + "\n").collect()
 }
 
 #[test]
@@ -145,4 +147,13 @@ fn keys_that_a_thief_guesses_are_refused_without_being_repeated() {
     insta::assert_snapshot!(complaint("[keys]\ntang = [{ url = \"tang.lan\", thumbprint = \"x\" }]"), @"error: nas.toml:3:42: `x` is no thumbprint; `tang-show-keys` on the server prints it");
     let settings = Settings::parse(&example_switched_on(), "x").unwrap();
     assert!(!format!("{settings:?}").contains("several words"));
+}
+
+#[test]
+fn a_recovery_key_with_an_error_is_refused_without_being_repeated() {
+    let key = |text: &str| complaint(&format!("[keys]\nrecovery-key = {text}"));
+    insta::assert_snapshot!(key("\"7J2KD\""), @"error: nas.toml:3:16: a recovery key has 40 characters, in 8 groups of 5; this has 5");
+    insta::assert_snapshot!(key("\"00000-00001-00009-00003-00004-00005-00006-00007\""), @"error: nas.toml:3:16: group 3 is not right: a wrong character, two that were swapped, or another group's place");
+    insta::assert_snapshot!(key("\"00000-00001-00002-00003-00004-00005-00006-00007\""), @"error: nas.toml:2:1: the recovery key is that of the example, which everybody knows; `larder recovery-key` makes one");
+    insta::assert_snapshot!(key("1000"), @"error: nas.toml:3:16: a number; put it in quotation marks");
 }
