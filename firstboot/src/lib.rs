@@ -18,4 +18,5 @@ pub mod settings;
 pub mod status;
 pub mod suggest;
 pub mod toml_file;
+pub mod unlock;
 pub mod verity;

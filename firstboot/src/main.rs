@@ -6,8 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use cli::boot::{self, BootVerb};
 use cli::hardware::{self, HardwareVerb};
 use cli::install::{self, InstallArgs};
+use cli::keys::{self, KeysArgs};
+use cli::unlock;
 use firstboot::boot_disk;
 use firstboot::health::System;
 use firstboot::report;
@@ -44,6 +47,18 @@ enum Verb {
     /// Without --target all disks are listed, with what is on them and why one cannot be installed to. What was on the disk
     /// is lost. Nothing starts from it until all was written, read back and compared.
     Install(InstallArgs),
+    /// Opens the data with a passphrase or the recovery key.
+    ///
+    /// At a terminal it asks, and waits for the right one; otherwise it reads one line.
+    Unlock,
+    /// Looks after the ways to open the data.
+    Keys(KeysArgs),
+    /// What units do at the start.
+    #[command(hide = true)]
+    Boot {
+        #[command(subcommand)]
+        verb: BootVerb,
+    },
     /// Says whether a partition is on the disk that the system was started from; exit status 1 when it is not.
     ///
     /// For udev, which names the state partition of that disk, and of no other, /dev/disk/larder/state.
@@ -60,6 +75,9 @@ fn main() -> ExitCode {
         Verb::Status { json } => hardware::show_status(System::at("/").faults(), json),
         Verb::Hardware { verb } => hardware::run(&verb),
         Verb::Install(args) => install::run(&args),
+        Verb::Unlock => unlock::run(),
+        Verb::Keys(args) => keys::run(&args),
+        Verb::Boot { verb } => boot::run(&verb),
         Verb::OnBootDisk { partition } => on_boot_disk(&partition),
     };
     result.unwrap_or_else(|error| {

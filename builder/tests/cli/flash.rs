@@ -13,7 +13,7 @@ use gptman::GPT;
 use larder::image::{compress, disk};
 use uuid::Uuid;
 
-use crate::bench::{Bench, Said};
+use crate::bench::{Bench, LARDER, Said};
 use crate::machine::{FakeDisk, FakeMachine, NVME, STICK};
 
 const STICK_ID: &str = "/dev/disk/by-id/usb-SanDisk_Ultra_4C530001230101-0:0";

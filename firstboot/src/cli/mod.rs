@@ -1,8 +1,11 @@
 //! The verbs of `firstboot`, each a thin front of the library.
 
+pub(crate) mod boot;
 pub(crate) mod hardware;
 pub(crate) mod install;
+pub(crate) mod keys;
 mod progress;
+pub(crate) mod unlock;
 
 use std::io::Write as _;
 use std::process::ExitCode;

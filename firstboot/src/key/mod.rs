@@ -19,20 +19,28 @@
 
 mod bytes;
 mod change;
+mod kit;
 mod openssl;
+mod overview;
 pub mod passphrase;
 mod pool_key;
+mod properties;
 pub mod recovery;
 mod seal;
 mod slot;
 mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+mod vault;
 
 pub use bytes::Bytes;
 pub use change::{Request, enroll, remove};
+pub use kit::Kit;
 pub use openssl::Enc;
+pub use overview::{Key, Overview};
 pub use pool_key::{KeyCheck, PoolKey};
+pub use properties::PoolSlots;
 pub use recovery::RecoveryKey;
 pub use slot::{Refusal, Slot, SlotName, Way, Wrapped};
 pub use store::{Listing, SlotStore, Unreadable};
+pub use vault::Vault;

@@ -1,6 +1,7 @@
 //! One way to open the data, as it is kept.
 
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -103,12 +104,34 @@ impl From<Way> for SlotName {
 }
 
 impl Way {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Recovery, Self::Passphrase];
+
     /// Its name in slots and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Recovery => "recovery",
             Self::Passphrase => "passphrase",
         }
+    }
+}
+
+impl FromStr for Way {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|way| way.as_str() == text).ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            format!("`{text}` is no way to open the data; there are: {known}")
+        })
+    }
+}
+
+impl FromStr for SlotName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
     }
 }
 

@@ -13,8 +13,8 @@ use crate::secret::Secret;
 /// All keys of the table.
 pub(super) const KEYS: &[&str] = &["tpm", "tpm-pin", "passphrase", "recovery-key", "tang", "tang-threshold"];
 
-/// Shorter passphrases are guessed, Argon2id or not.
-const MIN_PASSPHRASE: usize = 12;
+/// Characters; shorter passphrases are guessed, Argon2id or not.
+pub const MIN_PASSPHRASE: usize = 12;
 /// What a TPM counts the wrong tries of; still, all of the shortest PINs are tried soon.
 const MIN_PIN: usize = 6;
 

@@ -1,0 +1,204 @@
+//! `firstboot keys …`
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::ensure;
+use clap::{Args, Subcommand};
+use firstboot::key::{
+    self, Kit, Overview, PoolKey, RecoveryKey, Request, Slot, SlotName, SlotStore as _, Vault, Way, Wrapped,
+};
+use firstboot::report::Mistake;
+use firstboot::secret::Secret;
+use firstboot::settings::MIN_PASSPHRASE;
+use firstboot::unlock::ask::{self, Answer};
+use firstboot::unlock::open_typed;
+
+use super::unlock::{ask_for, find};
+
+/// What may be typed.
+#[derive(Debug, Args)]
+pub(crate) struct KeysArgs {
+    #[command(subcommand)]
+    verb: KeysVerb,
+    /// Pool, if several have keys.
+    #[arg(long, global = true, value_name = "NAME")]
+    pool: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysVerb {
+    /// Lists the keys that open the data.
+    List {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Adds a key; asks for one that opens the data already.
+    Add {
+        /// What kind: recovery, passphrase.
+        way: Way,
+        /// What it is called [default: as its kind]
+        #[arg(long)]
+        name: Option<SlotName>,
+        /// Reads a recovery key that `larder recovery-key` made, instead of making one.
+        #[arg(long)]
+        made: bool,
+    },
+    /// Takes a key away: it opens nothing any more.
+    Remove {
+        /// Its name.
+        name: SlotName,
+    },
+    /// Says whether a key opens the data, and changes nothing.
+    Test {
+        /// Its name [default: whichever the typed one is]
+        name: Option<SlotName>,
+    },
+    /// Prints the recovery kit: how the recovery key opens the data on any Debian.
+    Kit {
+        /// Name of the recovery key [default: the first one]
+        name: Option<SlotName>,
+    },
+}
+
+pub(crate) fn run(args: &KeysArgs) -> anyhow::Result<ExitCode> {
+    let vault = find(args.pool.as_deref())?;
+    match &args.verb {
+        KeysVerb::List { json } => list(&vault, *json)?,
+        KeysVerb::Add { way, name, made } => add(&vault, *way, name.clone().unwrap_or((*way).into()), *made)?,
+        KeysVerb::Remove { name } => {
+            key::remove(&vault.slots(), name)?;
+            println!("{name} is gone.");
+        }
+        KeysVerb::Test { name } => test(&vault, name.as_ref())?,
+        KeysVerb::Kit { name } => kit(&vault, name.as_ref())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(vault: &Vault, json: bool) -> anyhow::Result<()> {
+    let (overview, mut out) = (Overview::of(vault)?, std::io::stdout().lock());
+    if json {
+        serde_json::to_writer_pretty(&mut out, &overview)?;
+        return Ok(writeln!(out)?);
+    }
+    Ok(write!(out, "{overview}")?)
+}
+
+fn add(vault: &Vault, way: Way, name: SlotName, made: bool) -> anyhow::Result<()> {
+    let slots = vault.slots().slots()?;
+    if slots.find(&name).is_some() || slots.unreadable.iter().any(|slot| slot.name == name.as_str()) {
+        return Err(Mistake::new(format!("there is a key {name} already"))
+            .hint("call this one otherwise: --name NAME")
+            .into());
+    }
+    let key = authorise(vault, &slots.slots)?;
+    match way {
+        Way::Recovery => add_recovery_key(vault, &key, name, made),
+        Way::Passphrase => {
+            let passphrase = new_passphrase()?;
+            enroll(vault, &key, name, &Request::Passphrase(&passphrase))
+        }
+    }
+}
+
+/// The pool's key, by whatever opens it.
+fn authorise(vault: &Vault, slots: &[Slot]) -> anyhow::Result<PoolKey> {
+    let question = "Passphrase or recovery key that opens the data now";
+    let opened = ask_for(question, || false, |typed| open_typed(slots, typed))?;
+    let key = opened.ok_or_else(|| Mistake::new("nothing was typed"))?.key;
+    ensure!(vault.fits(&key)?, "this key opens its slot, but not {}", vault.dataset());
+    Ok(key)
+}
+
+fn enroll(vault: &Vault, key: &PoolKey, name: SlotName, request: &Request<'_>) -> anyhow::Result<()> {
+    let slot = key::enroll(&vault.slots(), key, name, request)?;
+    println!("{} opens {} from now on.", slot.name, vault.dataset());
+    Ok(())
+}
+
+fn add_recovery_key(vault: &Vault, key: &PoolKey, name: SlotName, made: bool) -> anyhow::Result<()> {
+    let recovery = if made {
+        let typed = read("The recovery key")?;
+        typed.expose().parse().map_err(|typo: key::recovery::Typo| Mistake::new(typo.to_string()))?
+    } else {
+        new_recovery_key()?
+    };
+    enroll(vault, key, name, &Request::Recovery(&recovery))?;
+    println!("Print how to use it without this server: firstboot keys kit");
+    Ok(())
+}
+
+/// Shows a new one, and has a part of it typed back: what was not written down helps nobody.
+fn new_recovery_key() -> anyhow::Result<RecoveryKey> {
+    if !ask::is_attended() {
+        return Err(Mistake::new("nobody is there to write down a recovery key")
+            .hint("make one with `larder recovery-key`, and give it by standard input: --made")
+            .into());
+    }
+    let recovery = RecoveryKey::generate()?;
+    let colours = std::io::stdout().is_terminal();
+    println!("\n{}\n\n{}", recovery.text().expose(), recovery.qr(colours).expose());
+    println!("Write it down, or scan it. It is not shown again.\n");
+    let mut random = [0];
+    getrandom::fill(&mut random)?;
+    let number = usize::from(random[0]) % key::recovery::GROUPS + 1;
+    while !recovery.has_group(number, read(&format!("Type group {number} of it"))?.expose()) {
+        eprintln!("This is not group {number}.");
+    }
+    Ok(recovery)
+}
+
+fn new_passphrase() -> anyhow::Result<Secret> {
+    loop {
+        let passphrase = read("New passphrase")?;
+        let problem = if passphrase.expose().chars().count() < MIN_PASSPHRASE {
+            format!("it has less than {MIN_PASSPHRASE} characters; several words are good")
+        } else if ask::is_attended() && read("The same again")? != passphrase {
+            "the two were different".to_owned()
+        } else {
+            return Ok(passphrase);
+        };
+        if !ask::is_attended() {
+            return Err(Mistake::new(problem).into());
+        }
+        eprintln!("{problem}");
+    }
+}
+
+fn read(question: &str) -> anyhow::Result<Secret> {
+    match ask::secret(question, || false)? {
+        Answer::Line(line) => Ok(line),
+        Answer::End | Answer::Settled => Err(Mistake::new("nothing was typed").into()),
+    }
+}
+
+fn test(vault: &Vault, name: Option<&SlotName>) -> anyhow::Result<()> {
+    let slots = match name {
+        Some(name) => vec![slot(vault, name)?],
+        None => vault.slots().slots()?.slots,
+    };
+    let opened = ask_for("Passphrase or recovery key", || false, |typed| open_typed(&slots, typed))?;
+    let opened = opened.ok_or_else(|| Mistake::new("nothing was typed"))?;
+    ensure!(vault.fits(&opened.key)?, "{} gives a key, but it does not open {}", opened.slot, vault.dataset());
+    println!("{} opens {}.", opened.slot, vault.dataset());
+    Ok(())
+}
+
+fn slot(vault: &Vault, name: &SlotName) -> anyhow::Result<Slot> {
+    let missing = || Mistake::new(format!("there is no key {name}")).hint("list them: firstboot keys list");
+    vault.slots().slots()?.find(name).cloned().ok_or_else(|| missing().into())
+}
+
+fn kit(vault: &Vault, name: Option<&SlotName>) -> anyhow::Result<()> {
+    let slots = vault.slots().slots()?.slots;
+    let mut recovery = slots.into_iter().filter(|slot| name.is_none_or(|name| slot.name == *name));
+    let found = recovery.find_map(|slot| match slot.wrapped {
+        Wrapped::Recovery(enc) => Some((slot.name, enc.iterations)),
+        _ => None,
+    });
+    let (slot, iterations) =
+        found.ok_or_else(|| Mistake::new("there is no such recovery key").hint("firstboot keys list"))?;
+    Ok(write!(std::io::stdout(), "{}", Kit::of(vault, slot, iterations)?)?)
+}

@@ -1,0 +1,85 @@
+//! At the start of the machine.
+
+use std::path::Path;
+
+use crate::command::Run;
+use crate::finding::{Finding, Severity};
+use crate::key::Vault;
+use crate::status;
+
+/// What findings about keys are filed under.
+const TOPIC: &str = "keys";
+
+/// Opens the data, as far as that needs nobody; otherwise has every console ask. Does nothing when there is no pool.
+///
+/// # Errors
+/// ZFS does not answer, or the data cannot be mounted.
+pub fn at_boot(root: &Path) -> anyhow::Result<()> {
+    let Some(vault) = Vault::find(None)? else { return Ok(()) };
+    if vault.is_open()? {
+        vault.mount()?;
+        return record_open(root);
+    }
+    status::record(root, TOPIC, &[locked(&vault)])?;
+    consoles(root).iter().try_for_each(|unit| Run::new("systemctl").args(["start", "--no-block", unit]).done())
+}
+
+/// What was found about keys, for whoever is about to open the data.
+pub fn locked_because(root: &Path) -> anyhow::Result<Vec<Finding>> {
+    let findings = status::recorded(root, TOPIC)?.unwrap_or_default();
+    Ok(findings.into_iter().filter(|finding| finding.id != LOCKED).collect())
+}
+
+/// Takes note that the data is open.
+pub fn record_open(root: &Path) -> anyhow::Result<()> {
+    status::record(root, TOPIC, &locked_because(root)?)
+}
+
+const LOCKED: &str = "data-locked";
+
+fn locked(vault: &Vault) -> Finding {
+    Finding {
+        id: LOCKED.into(),
+        severity: Severity::Failure,
+        message: format!("{} is locked, so nothing that needs it runs", vault.dataset()),
+        next: "type a passphrase or the recovery key at the console, or by `firstboot unlock`".into(),
+    }
+}
+
+/// The units that ask, one for each console of the kernel.
+fn consoles(root: &Path) -> Vec<String> {
+    let active = std::fs::read_to_string(root.join("sys/class/tty/console/active")).unwrap_or_default();
+    let unit = |console: &str| match console {
+        // The screen, whichever terminal is shown on it.
+        "tty0" => "larder-unlock-screen@tty1.service".to_owned(),
+        screen if screen.strip_prefix("tty").is_some_and(|rest| rest.parse::<u8>().is_ok()) => {
+            format!("larder-unlock-screen@{screen}.service")
+        }
+        serial => format!("larder-unlock-serial@{serial}.service"),
+    };
+    active.split_whitespace().map(unit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_console_asks() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(consoles(root.path()).is_empty());
+        let folder = root.path().join("sys/class/tty/console");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("active"), "ttyS0 tty0\n").unwrap();
+        assert_eq!(consoles(root.path()), ["larder-unlock-serial@ttyS0.service", "larder-unlock-screen@tty1.service"]);
+    }
+
+    #[test]
+    fn what_was_found_outlasts_the_opening_but_for_the_lock() {
+        let root = tempfile::tempdir().unwrap();
+        let other = Finding { id: "tpm-cleared".into(), ..locked(&Vault::of("tank")) };
+        status::record(root.path(), TOPIC, &[locked(&Vault::of("tank")), other.clone()]).unwrap();
+        record_open(root.path()).unwrap();
+        assert_eq!(status::recorded(root.path(), TOPIC).unwrap(), Some(vec![other]));
+    }
+}
