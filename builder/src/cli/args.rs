@@ -51,7 +51,7 @@ pub(super) enum Verb {
     Flash(FlashArgs),
     /// Put a settings file on an image, or on a disk that an image was written to
     Seed(SeedArgs),
-    /// Make a recovery key for an appliance that is to set itself up, and print it as text and QR code
+    /// Make a recovery key for a setup that nobody attends; print it as text and QR code
     RecoveryKey,
     /// Look for what an image must not have: identities, leftovers, broken links, bad units
     Lint(LintArgs),
