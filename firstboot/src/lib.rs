@@ -18,5 +18,6 @@ pub mod settings;
 pub mod status;
 pub mod suggest;
 pub mod toml_file;
+pub mod tpm;
 pub mod unlock;
 pub mod verity;

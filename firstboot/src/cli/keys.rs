@@ -6,15 +6,19 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use firstboot::key::{
-    self, Kit, Overview, PoolKey, RecoveryKey, Request, Slot, SlotName, SlotStore as _, Vault, Way, Wrapped,
+    self, Kit, Overview, PoolKey, RecoveryKey, Refusal, Request, Slot, SlotName, SlotStore as _, Vault, Way, Wrapped,
 };
 use firstboot::report::Mistake;
 use firstboot::secret::Secret;
-use firstboot::settings::MIN_PASSPHRASE;
+use firstboot::settings::{MIN_PASSPHRASE, MIN_PIN};
+use firstboot::tpm::Tpm;
 use firstboot::unlock::ask::{self, Answer};
-use firstboot::unlock::open_typed;
+use firstboot::unlock::{self, Opened, open_typed};
 
-use super::unlock::{ask_for, find};
+use super::unlock::{ask_for, find, question};
+
+/// The running system.
+const ROOT: &str = "/";
 
 /// What may be typed.
 #[derive(Debug, Args)]
@@ -36,7 +40,7 @@ enum KeysVerb {
     },
     /// Adds a key; asks for one that opens the data already.
     Add {
-        /// What kind: recovery, passphrase.
+        /// What kind: recovery, passphrase, tpm2 (needs nobody), tpm2-pin.
         way: Way,
         /// What it is called [default: as its kind]
         #[arg(long)]
@@ -55,6 +59,8 @@ enum KeysVerb {
         /// Its name [default: whichever the typed one is]
         name: Option<SlotName>,
     },
+    /// Has keys that do not work any more work again: those of the TPM, after it or the system was changed.
+    Repair,
     /// Prints the recovery kit: how the recovery key opens the data on any Debian.
     Kit {
         /// Name of the recovery key [default: the first one]
@@ -72,6 +78,7 @@ pub(crate) fn run(args: &KeysArgs) -> anyhow::Result<ExitCode> {
             println!("{name} is gone.");
         }
         KeysVerb::Test { name } => test(&vault, name.as_ref())?,
+        KeysVerb::Repair => repair(&vault)?,
         KeysVerb::Kit { name } => kit(&vault, name.as_ref())?,
     }
     Ok(ExitCode::SUCCESS)
@@ -97,16 +104,48 @@ fn add(vault: &Vault, way: Way, name: SlotName, made: bool) -> anyhow::Result<()
     match way {
         Way::Recovery => add_recovery_key(vault, &key, name, made),
         Way::Passphrase => {
-            let passphrase = new_passphrase()?;
+            let passphrase = new_secret("passphrase", MIN_PASSPHRASE, "; several words are good")?;
             enroll(vault, &key, name, &Request::Passphrase(&passphrase))
         }
+        Way::Tpm2 | Way::Tpm2Pin => add_tpm(vault, &key, way, name),
     }
 }
 
-/// The pool's key, by whatever opens it.
+fn add_tpm(vault: &Vault, key: &PoolKey, way: Way, name: SlotName) -> anyhow::Result<()> {
+    let tpm = Tpm::at(ROOT);
+    if !vault.is_open()? {
+        return Err(Mistake::new("what the TPM trusts is kept in the data, which is locked")
+            .hint("firstboot unlock")
+            .into());
+    }
+    if way == Way::Tpm2 {
+        return enroll(vault, key, name, &Request::Tpm2(&tpm));
+    }
+    let pin = new_secret("PIN", MIN_PIN, "")?;
+    enroll(vault, key, name, &Request::Tpm2Pin(&tpm, &pin))
+}
+
+fn repair(vault: &Vault) -> anyhow::Result<()> {
+    let (slots, tpm) = (vault.slots().slots()?.slots, Tpm::at(ROOT));
+    let broken: Vec<_> = slots.iter().filter(|slot| slot.check_machine(&tpm).is_err()).collect();
+    if broken.is_empty() {
+        println!("Nothing is broken.");
+        return Ok(());
+    }
+    let key = authorise(vault, &slots)?;
+    for slot in broken {
+        add_tpm(vault, &key, slot.way(), slot.name.clone())?;
+    }
+    unlock::forget_findings(ROOT.as_ref())
+}
+
+/// The pool's key, by whatever opens it: by itself, or somebody is asked.
 fn authorise(vault: &Vault, slots: &[Slot]) -> anyhow::Result<PoolKey> {
-    let question = "Passphrase or recovery key that opens the data now";
-    let opened = ask_for(question, || false, |typed| open_typed(slots, typed))?;
+    let (tpm, question) = (Tpm::at(ROOT), format!("{} that opens the data now", question(slots)));
+    let opened = match unlock::automatically(slots, &tpm).0 {
+        Some(opened) => Some(opened),
+        None => ask_for(&question, || false, |typed| open_typed(slots, &tpm, typed))?,
+    };
     let key = opened.ok_or_else(|| Mistake::new("nothing was typed"))?.key;
     ensure!(vault.fits(&key)?, "this key opens its slot, but not {}", vault.dataset());
     Ok(key)
@@ -150,15 +189,16 @@ fn new_recovery_key() -> anyhow::Result<RecoveryKey> {
     Ok(recovery)
 }
 
-fn new_passphrase() -> anyhow::Result<Secret> {
+/// Asks for a new secret, at a terminal twice.
+fn new_secret(what: &str, least: usize, hint: &str) -> anyhow::Result<Secret> {
     loop {
-        let passphrase = read("New passphrase")?;
-        let problem = if passphrase.expose().chars().count() < MIN_PASSPHRASE {
-            format!("it has less than {MIN_PASSPHRASE} characters; several words are good")
-        } else if ask::is_attended() && read("The same again")? != passphrase {
+        let secret = read(&format!("New {what}"))?;
+        let problem = if secret.expose().chars().count() < least {
+            format!("the {what} has less than {least} characters{hint}")
+        } else if ask::is_attended() && read("The same again")? != secret {
             "the two were different".to_owned()
         } else {
-            return Ok(passphrase);
+            return Ok(secret);
         };
         if !ask::is_attended() {
             return Err(Mistake::new(problem).into());
@@ -179,8 +219,16 @@ fn test(vault: &Vault, name: Option<&SlotName>) -> anyhow::Result<()> {
         Some(name) => vec![slot(vault, name)?],
         None => vault.slots().slots()?.slots,
     };
-    let opened = ask_for("Passphrase or recovery key", || false, |typed| open_typed(&slots, typed))?;
-    let opened = opened.ok_or_else(|| Mistake::new("nothing was typed"))?;
+    let (question, tpm) = (question(&slots), Tpm::at(ROOT));
+    let opened = match &slots[..] {
+        [alone] if alone.way().is_automatic() => {
+            let problem =
+                |refusal: Refusal| Mistake::new(format!("{}: {refusal}", alone.name)).hint("firstboot keys repair");
+            Opened { key: alone.open_alone(&tpm).map_err(problem)?, slot: alone.name.clone(), way: alone.way() }
+        }
+        _ => ask_for(question, || false, |typed| open_typed(&slots, &tpm, typed))?
+            .ok_or_else(|| Mistake::new("nothing was typed"))?,
+    };
     ensure!(vault.fits(&opened.key)?, "{} gives a key, but it does not open {}", opened.slot, vault.dataset());
     println!("{} opens {}.", opened.slot, vault.dataset());
     Ok(())

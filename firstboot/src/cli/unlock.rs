@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use firstboot::key::{SlotStore as _, Vault};
+use firstboot::key::{Slot, SlotStore as _, Vault, Way};
 use firstboot::report::Mistake;
 use firstboot::secret::Secret;
+use firstboot::tpm::Tpm;
 use firstboot::unlock::ask::{self, Answer};
 use firstboot::unlock::{self, Denied, Opened, Throttle};
 
@@ -24,16 +25,29 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         unlock::locked_because(ROOT.as_ref())?.iter().for_each(|finding| println!("{finding}"));
     }
     let slots = vault.slots().slots()?.slots;
-    let opened = ask_for("Passphrase or recovery key", Vault::is_announced, |typed| unlock::open_typed(&slots, typed))?;
+    let (question, tpm) = (question(&slots), Tpm::at(ROOT));
+    let opened = ask_for(question, Vault::is_announced, |typed| unlock::open_typed(&slots, &tpm, typed))?;
     match opened {
         Some(opened) => {
             vault.open(&opened.key)?;
             unlock::record_open(ROOT.as_ref())?;
             println!("{dataset} is open, by {}.", opened.slot);
+            if !unlock::locked_because(ROOT.as_ref())?.is_empty() {
+                println!("To have it open by itself again: firstboot keys repair");
+            }
         }
         None => println!("{dataset} was opened elsewhere."),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to ask for.
+pub(crate) fn question(slots: &[Slot]) -> &'static str {
+    if slots.iter().any(|slot| slot.way() == Way::Tpm2Pin) {
+        "PIN, passphrase or recovery key"
+    } else {
+        "Passphrase or recovery key"
+    }
 }
 
 /// The vault of the only pool that has keys, or of the one called `pool`.
@@ -58,9 +72,9 @@ pub(crate) fn ask_for(
         };
         match Throttle::at(ROOT).attempt(wait, || open(&typed)) {
             Ok(opened) => return Ok(Some(opened)),
-            Err(denied @ Denied::Wrong(_)) if ask::is_attended() => eprintln!("{denied}"),
-            Err(denied @ Denied::Wrong(_)) => return Err(Mistake::new(denied.to_string()).into()),
             Err(Denied::Fault(error)) => return Err(error),
+            Err(denied) if ask::is_attended() => eprintln!("{denied}"),
+            Err(denied) => return Err(Mistake::new(denied.to_string()).into()),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Adding ways to open the data, and taking them away.
 
 use super::passphrase::Argon2id;
+use super::tpm2::{PinWrapped, Sealed};
 use super::{Enc, PoolKey, RecoveryKey, Refusal, Slot, SlotName, SlotStore, Way, Wrapped};
 use crate::report::Mistake;
 use crate::secret::Secret;
+use crate::tpm::Tpm;
 
 /// A way that is to be added, with what will open it.
 #[derive(Debug)]
@@ -12,6 +14,10 @@ pub enum Request<'a> {
     Recovery(&'a RecoveryKey),
     /// This passphrase.
     Passphrase(&'a Secret),
+    /// This TPM, for the system that runs now and those that the box will allow.
+    Tpm2(&'a Tpm),
+    /// This TPM with a PIN.
+    Tpm2Pin(&'a Tpm, &'a Secret),
 }
 
 /// Wraps the key, unwraps it again as a proof, and keeps it in the store under `name`, in place of what had that name.
@@ -55,6 +61,8 @@ impl Request<'_> {
         match self {
             Self::Recovery(_) => Way::Recovery,
             Self::Passphrase(_) => Way::Passphrase,
+            Self::Tpm2(_) => Way::Tpm2,
+            Self::Tpm2Pin(..) => Way::Tpm2Pin,
         }
     }
 
@@ -62,6 +70,8 @@ impl Request<'_> {
         Ok(match self {
             Self::Recovery(recovery) => Wrapped::Recovery(Enc::wrap(key, recovery.password())?),
             Self::Passphrase(passphrase) => Wrapped::Passphrase(Argon2id::wrap(key, passphrase.expose())?),
+            Self::Tpm2(tpm) => Wrapped::Tpm2(Sealed::wrap(key, tpm)?),
+            Self::Tpm2Pin(tpm, pin) => Wrapped::Tpm2Pin(Box::new(PinWrapped::wrap(key, tpm, pin.expose())?)),
         })
     }
 }
@@ -75,9 +85,34 @@ impl Slot {
         let key = match (&self.wrapped, with) {
             (Wrapped::Recovery(enc), Request::Recovery(key)) => enc.unwrap(key.password()).ok_or(Refusal::Wrong),
             (Wrapped::Passphrase(argon2id), Request::Passphrase(passphrase)) => argon2id.unwrap(passphrase.expose()),
+            (Wrapped::Tpm2(sealed), Request::Tpm2(tpm)) => sealed.unwrap(tpm),
+            (Wrapped::Tpm2Pin(sealed), Request::Tpm2Pin(tpm, pin)) => sealed.unwrap(tpm, pin.expose()),
             _ => Err(Refusal::Wrong),
         };
         self.checked(key?)
+    }
+
+    /// Opens the slot of an automatic way.
+    ///
+    /// # Errors
+    /// It needs somebody, or [`Refusal`].
+    pub fn open_alone(&self, tpm: &Tpm) -> Result<PoolKey, Refusal> {
+        match self.way() {
+            Way::Tpm2 => self.open(&Request::Tpm2(tpm)),
+            Way::Recovery | Way::Passphrase | Way::Tpm2Pin => Err(Refusal::Wrong),
+        }
+    }
+
+    /// Whether the machine still does its part, as far as that is known without anybody.
+    ///
+    /// # Errors
+    /// It does not: why.
+    pub fn check_machine(&self, tpm: &Tpm) -> Result<(), Refusal> {
+        match &self.wrapped {
+            Wrapped::Recovery(_) | Wrapped::Passphrase(_) => Ok(()),
+            Wrapped::Tpm2(_) => self.open_alone(tpm).map(drop),
+            Wrapped::Tpm2Pin(sealed) => Ok(sealed.pin.check_machine(tpm)?),
+        }
     }
 }
 

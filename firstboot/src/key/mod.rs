@@ -9,6 +9,8 @@
 //! |---|---|
 //! | recovery | a key on paper, of 160 random bits ([`recovery`]); in the format of `openssl enc`, so that any Debian opens it |
 //! | passphrase | what Argon2id makes of it ([`passphrase`]) |
+//! | tpm2 | a key that the TPM has, and uses only for a system that the box has allowed ([`crate::tpm`]) |
+//! | tpm2-pin | the same, and a secret that the TPM gives for a PIN only |
 //!
 //! On disk a slot is JSON in base64, at most 8 KiB. `check` tells that what was unwrapped is this pool's key: a digest of
 //! 256 random bits gives nothing away about them.
@@ -31,6 +33,7 @@ mod slot;
 mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tpm2;
 mod vault;
 
 pub use bytes::Bytes;
@@ -43,4 +46,5 @@ pub use properties::PoolSlots;
 pub use recovery::RecoveryKey;
 pub use slot::{Refusal, Slot, SlotName, Way, Wrapped};
 pub use store::{Listing, SlotStore, Unreadable};
+pub use tpm2::{PinWrapped, Sealed};
 pub use vault::Vault;

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::passphrase::Argon2id;
+use super::tpm2::{PinWrapped, Sealed};
 use super::{Enc, KeyCheck, PoolKey};
+use crate::tpm;
 
 /// The pool's key, wrapped once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,10 @@ pub enum Way {
     Recovery,
     /// A passphrase.
     Passphrase,
+    /// The machine's TPM, by itself.
+    Tpm2,
+    /// The machine's TPM, when somebody types a PIN.
+    Tpm2Pin,
 }
 
 /// What is in a slot, by its way.
@@ -41,6 +47,10 @@ pub enum Wrapped {
     Recovery(Enc),
     /// Opened by a passphrase.
     Passphrase(Argon2id),
+    /// Opened by the TPM.
+    Tpm2(Sealed),
+    /// Opened by the TPM and a PIN.
+    Tpm2Pin(Box<PinWrapped>),
 }
 
 /// Lower-case letters, digits and hyphens, at most 32, the first one a letter: a part of a property's name.
@@ -53,6 +63,9 @@ pub enum Refusal {
     /// What was given is not what it was wrapped with.
     #[error("this does not open it")]
     Wrong,
+    /// The TPM refuses.
+    #[error(transparent)]
+    Tpm(#[from] tpm::Refused),
     /// Something else is in the way.
     #[error(transparent)]
     Fault(#[from] anyhow::Error),
@@ -68,6 +81,8 @@ impl Slot {
         match self.wrapped {
             Wrapped::Recovery(_) => Way::Recovery,
             Wrapped::Passphrase(_) => Way::Passphrase,
+            Wrapped::Tpm2(_) => Way::Tpm2,
+            Wrapped::Tpm2Pin(_) => Way::Tpm2Pin,
         }
     }
 
@@ -105,13 +120,20 @@ impl From<Way> for SlotName {
 
 impl Way {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Recovery, Self::Passphrase];
+    pub const ALL: [Self; 4] = [Self::Recovery, Self::Passphrase, Self::Tpm2, Self::Tpm2Pin];
+
+    /// Whether it needs nobody.
+    pub fn is_automatic(self) -> bool {
+        matches!(self, Self::Tpm2)
+    }
 
     /// Its name in slots and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Recovery => "recovery",
             Self::Passphrase => "passphrase",
+            Self::Tpm2 => "tpm2",
+            Self::Tpm2Pin => "tpm2-pin",
         }
     }
 }

@@ -15,8 +15,8 @@ pub(super) const KEYS: &[&str] = &["tpm", "tpm-pin", "passphrase", "recovery-key
 
 /// Characters; shorter passphrases are guessed, Argon2id or not.
 pub const MIN_PASSPHRASE: usize = 12;
-/// What a TPM counts the wrong tries of; still, all of the shortest PINs are tried soon.
-const MIN_PIN: usize = 6;
+/// Characters; a TPM counts the wrong tries, still, all of the shortest PINs are tried soon.
+pub const MIN_PIN: usize = 6;
 
 /// `[keys]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

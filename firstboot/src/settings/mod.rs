@@ -16,7 +16,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-pub use keys::{Keys, MIN_PASSPHRASE, Tang, TangUrl, Thumbprint, Tpm};
+pub use keys::{Keys, MIN_PASSPHRASE, MIN_PIN, Tang, TangUrl, Thumbprint, Tpm};
 pub use network::{Address, Interface, Network};
 pub use pool::{DiskId, Layout, Pool, PoolName};
 pub use ssh::{PublicKey, Ssh};

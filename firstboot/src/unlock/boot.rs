@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use super::Opened;
 use crate::command::Run;
 use crate::finding::{Finding, Severity};
-use crate::key::Vault;
+use crate::key::{Refusal, Slot, SlotStore as _, Vault};
 use crate::status;
+use crate::tpm::Tpm;
 
 /// What findings about keys are filed under.
 const TOPIC: &str = "keys";
@@ -20,8 +22,40 @@ pub fn at_boot(root: &Path) -> anyhow::Result<()> {
         vault.mount()?;
         return record_open(root);
     }
-    status::record(root, TOPIC, &[locked(&vault)])?;
+    let (opened, mut findings) = automatically(&vault.slots().slots()?.slots, &Tpm::at(root));
+    if let Some(opened) = opened {
+        vault.open(&opened.key)?;
+        println!("{} is open, by {}.", vault.dataset(), opened.slot);
+        return status::record(root, TOPIC, &findings);
+    }
+    findings.iter().for_each(|finding| println!("{finding}"));
+    findings.push(locked(&vault));
+    status::record(root, TOPIC, &findings)?;
     consoles(root).iter().try_for_each(|unit| Run::new("systemctl").args(["start", "--no-block", unit]).done())
+}
+
+/// Tries the ways that need nobody, one after the other; what is wrong with those that should have worked.
+pub fn automatically(slots: &[Slot], tpm: &Tpm) -> (Option<Opened>, Vec<Finding>) {
+    let mut findings = Vec::new();
+    for slot in slots.iter().filter(|slot| slot.way().is_automatic()) {
+        match slot.open_alone(tpm) {
+            Ok(key) => return (Some(Opened { key, slot: slot.name.clone(), way: slot.way() }), findings),
+            Err(refusal) => findings.push(refused(slot, &refusal)),
+        }
+    }
+    (None, findings)
+}
+
+fn refused(slot: &Slot, refusal: &Refusal) -> Finding {
+    match refusal {
+        Refusal::Tpm(why) => why.finding(slot.name.as_str()),
+        Refusal::Wrong | Refusal::Fault(_) => Finding {
+            id: "key-failed".into(),
+            severity: Severity::Warning,
+            message: format!("the key {} does not open the data: {refusal}", slot.name),
+            next: "open the data with a passphrase or the recovery key, then `firstboot keys repair`".into(),
+        },
+    }
 }
 
 /// What was found about keys, for whoever is about to open the data.
@@ -33,6 +67,11 @@ pub fn locked_because(root: &Path) -> anyhow::Result<Vec<Finding>> {
 /// Takes note that the data is open.
 pub fn record_open(root: &Path) -> anyhow::Result<()> {
     status::record(root, TOPIC, &locked_because(root)?)
+}
+
+/// Takes note that what was found is mended.
+pub fn forget_findings(root: &Path) -> anyhow::Result<()> {
+    status::record(root, TOPIC, &[])
 }
 
 const LOCKED: &str = "data-locked";

@@ -8,6 +8,6 @@ mod boot;
 pub mod throttle;
 mod typed;
 
-pub use boot::{at_boot, locked_because, record_open};
+pub use boot::{at_boot, automatically, forget_findings, locked_because, record_open};
 pub use throttle::Throttle;
 pub use typed::{Denied, Opened, open_typed};

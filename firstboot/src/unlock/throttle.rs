@@ -58,7 +58,7 @@ impl Throttle {
         let result = attempt();
         match &result {
             Ok(_) => write(&mut file, Tries::default())?,
-            Err(Denied::Wrong(_)) => {}
+            Err(Denied::Wrong(_) | Denied::Tpm(_)) => {}
             // Nothing was learnt from it.
             Err(Denied::Fault(_)) => write(&mut file, before)?,
         }

@@ -1,8 +1,9 @@
-//! What somebody has typed: a recovery key or a passphrase.
+//! What somebody has typed: a recovery key, a passphrase or a PIN.
 
 use crate::key::recovery::Typo;
 use crate::key::{PoolKey, RecoveryKey, Refusal, Request, Slot, SlotName, Way};
 use crate::secret::Secret;
+use crate::tpm::{self, Tpm};
 
 /// The pool's key, and whose slot gave it.
 #[derive(Debug)]
@@ -21,6 +22,9 @@ pub enum Denied {
     /// It opens no slot.
     #[error("this opens nothing{}", .0.map(|typo| format!("; if it was the recovery key: {typo}")).unwrap_or_default())]
     Wrong(Option<Typo>),
+    /// It may be a PIN, and the TPM refuses whatever the PIN is.
+    #[error("this opens nothing as passphrase or recovery key; as a PIN it cannot be tried: {0}")]
+    Tpm(tpm::Refused),
     /// It could not be tried.
     #[error(transparent)]
     Fault(#[from] anyhow::Error),
@@ -30,28 +34,32 @@ pub enum Denied {
 ///
 /// # Errors
 /// It opens none, or could not be tried on one that it may be meant for.
-pub fn open_typed(slots: &[Slot], typed: &Secret) -> Result<Opened, Denied> {
+pub fn open_typed(slots: &[Slot], tpm: &Tpm, typed: &Secret) -> Result<Opened, Denied> {
     let recovery = typed.expose().parse::<RecoveryKey>();
-    let mut fault = None;
-    // The recovery key first: that costs milliseconds, a passphrase a part of a second.
-    for way in [Way::Recovery, Way::Passphrase] {
+    let (mut fault, mut refused) = (None, None);
+    // The recovery key first: that costs milliseconds, a passphrase a part of a second, and a wrong PIN one of few tries.
+    for way in [Way::Recovery, Way::Passphrase, Way::Tpm2Pin] {
         let request = match (way, &recovery) {
             (Way::Recovery, Ok(key)) => Request::Recovery(key),
             (Way::Passphrase, _) => Request::Passphrase(typed),
+            // What has the form of a recovery key is no PIN.
+            (Way::Tpm2Pin, Err(Typo::Length(_))) => Request::Tpm2Pin(tpm, typed),
             _ => continue,
         };
         for slot in slots.iter().filter(|slot| slot.way() == way) {
             match slot.open(&request) {
                 Ok(key) => return Ok(Opened { key, slot: slot.name.clone(), way }),
-                Err(Refusal::Wrong) => {}
+                Err(Refusal::Wrong | Refusal::Tpm(tpm::Refused::WrongPin)) => {}
+                Err(Refusal::Tpm(why)) => refused = Some(why),
                 Err(Refusal::Fault(error)) => fault = Some(error.context(format!("trying the key {}", slot.name))),
             }
         }
     }
-    match fault {
-        Some(error) => Err(error.into()),
+    match (fault, refused) {
+        (Some(error), _) => Err(error.into()),
+        (None, Some(why)) => Err(Denied::Tpm(why)),
         // What has another length was hardly meant to be one.
-        None => Err(Denied::Wrong(recovery.err().filter(|typo| !matches!(typo, Typo::Length(_))))),
+        (None, None) => Err(Denied::Wrong(recovery.err().filter(|typo| !matches!(typo, Typo::Length(_))))),
     }
 }
 
@@ -72,17 +80,17 @@ mod tests {
         enroll(&store, &key, Way::Recovery.into(), &Request::Recovery(&recovery)).unwrap();
         enroll(&store, &key, Way::Passphrase.into(), &Request::Passphrase(&secret("several words"))).unwrap();
         let slots = store.slots().unwrap().slots;
-        let opened = open_typed(&slots, &secret("several words")).unwrap();
+        let opened = open_typed(&slots, &Tpm::at("/nowhere"), &secret("several words")).unwrap();
         assert_eq!((opened.way, opened.key), (Way::Passphrase, key.clone()));
         let typed = secret(&recovery.text().expose().to_lowercase());
-        let opened = open_typed(&slots, &typed).unwrap();
+        let opened = open_typed(&slots, &Tpm::at("/nowhere"), &typed).unwrap();
         assert_eq!((opened.way, opened.key), (Way::Recovery, key));
-        insta::assert_snapshot!(open_typed(&slots, &secret("")).unwrap_err(), @"this opens nothing");
+        insta::assert_snapshot!(open_typed(&slots, &Tpm::at("/nowhere"), &secret("")).unwrap_err(), @"this opens nothing");
         let (group, place) = (recovery.group(3), recovery.text().expose().find(recovery.group(3)).unwrap());
         let mut wrong = recovery.text().expose().to_owned();
         wrong.replace_range(place..=place, if group.starts_with('A') { "B" } else { "A" });
-        insta::assert_snapshot!(open_typed(&slots, &secret(&wrong)).unwrap_err(), @"this opens nothing; if it was the recovery key: group 3 is not right: a wrong character, two that were swapped, or another group's place");
+        insta::assert_snapshot!(open_typed(&slots, &Tpm::at("/nowhere"), &secret(&wrong)).unwrap_err(), @"this opens nothing; if it was the recovery key: group 3 is not right: a wrong character, two that were swapped, or another group's place");
         let another = RecoveryKey::generate().unwrap();
-        insta::assert_snapshot!(open_typed(&slots, &another.text()).unwrap_err(), @"this opens nothing");
+        insta::assert_snapshot!(open_typed(&slots, &Tpm::at("/nowhere"), &another.text()).unwrap_err(), @"this opens nothing");
     }
 }
