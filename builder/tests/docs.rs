@@ -47,6 +47,15 @@ fn the_json_schema_of_profiles_is_the_one_that_is_checked_in() {
 }
 
 #[test]
+fn the_reference_of_the_settings_is_the_one_that_is_checked_in() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../firstboot/src/settings/README.md");
+    assert!(
+        fs_err::read_to_string(path).unwrap_or_default() == firstboot::settings::reference(),
+        "out of date: cargo run -p firstboot --bin firstboot -- check --reference > firstboot/src/settings/README.md"
+    );
+}
+
+#[test]
 fn every_lint_is_documented_as_larder_lists_it() {
     let readme = readme();
     let rows: String =

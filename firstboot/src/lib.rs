@@ -1,4 +1,6 @@
 //! Shared library of the appliance: what its program and the image builder must agree on.
+pub mod apply;
+pub mod boot;
 pub mod boot_disk;
 pub mod command;
 pub mod command_line;
@@ -8,13 +10,16 @@ pub mod finding;
 pub mod flash;
 pub mod hardware;
 pub mod health;
+pub mod identity;
 pub mod install;
 pub mod key;
 pub mod layout;
+pub mod render;
 pub mod report;
 pub mod secret;
 pub mod seed;
 pub mod settings;
+pub mod state;
 pub mod status;
 pub mod suggest;
 pub mod toml_file;

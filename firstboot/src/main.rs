@@ -11,6 +11,7 @@ use cli::hardware::{self, HardwareVerb};
 use cli::install::{self, InstallArgs};
 use cli::keys::{self, KeysArgs};
 use cli::unlock;
+use cli::settings::{self, ApplyArgs, CheckArgs};
 use firstboot::boot_disk;
 use firstboot::health::System;
 use firstboot::report;
@@ -53,7 +54,11 @@ enum Verb {
     Unlock,
     /// Looks after the ways to open the data.
     Keys(KeysArgs),
-    /// What units do at the start.
+    /// Says what is wrong with a settings file; exit status 1 when something is.
+    Check(CheckArgs),
+    /// Puts changed settings into force: shows what changes, asks, and restarts only what has changed.
+    Apply(ApplyArgs),
+    /// What the units of the image start.
     #[command(hide = true)]
     Boot {
         #[command(subcommand)]
@@ -77,6 +82,8 @@ fn main() -> ExitCode {
         Verb::Install(args) => install::run(&args),
         Verb::Unlock => unlock::run(),
         Verb::Keys(args) => keys::run(&args),
+        Verb::Check(args) => settings::check(&args),
+        Verb::Apply(args) => settings::apply(&args),
         Verb::Boot { verb } => boot::run(&verb),
         Verb::OnBootDisk { partition } => on_boot_disk(&partition),
     };

@@ -36,6 +36,19 @@ pub fn recorded(root: &Path, topic: &str) -> anyhow::Result<Option<Vec<Finding>>
     }
 }
 
+/// What was found about all topics, in their order.
+///
+/// # Errors
+/// A list cannot be read.
+pub fn all(root: &Path) -> anyhow::Result<Vec<Finding>> {
+    let Ok(folder) = std::fs::read_dir(root.join(FOLDER)) else { return Ok(Vec::new()) };
+    let names = folder.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut topics: Vec<_> = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect();
+    topics.sort();
+    let lists = topics.iter().map(|topic| recorded(root, topic)).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(lists.into_iter().flatten().flatten().collect())
+}
+
 fn path(root: &Path, topic: &str) -> PathBuf {
     root.join(FOLDER).join(format!("{topic}.json"))
 }
@@ -57,8 +70,10 @@ mod tests {
         };
         record(root.path(), "hardware", std::slice::from_ref(&finding)).unwrap();
         assert_eq!(recorded(root.path(), "hardware").unwrap(), Some(vec![finding]));
+        assert_eq!(all(root.path()).unwrap().len(), 1);
         record(root.path(), "hardware", &[]).unwrap();
         assert_eq!(recorded(root.path(), "hardware").unwrap(), Some(Vec::new()));
+        assert_eq!(all(root.path()).unwrap(), []);
     }
 
     #[test]

@@ -30,12 +30,18 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
 
 /// Parses the text of the file that people know as `name`.
 pub fn parse<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, Mistake> {
+    parse_or_locate(text, name).map_err(|(mistake, _)| mistake)
+}
+
+/// As [`parse`]; says at which byte the mistake is, too.
+pub fn parse_or_locate<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, (Mistake, usize)> {
     toml::from_str(text).map_err(|error| {
-        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+        let offset = error.span().map_or(0, |span| span.start);
+        let (line, column) = position(text, offset);
         let mistake = Mistake::new(format!("{name}:{line}:{column}: {}", first_line(error.message())));
         match nearest_key(error.message()) {
-            Some(key) => mistake.hint(format!("did you mean `{key}`?")),
-            None => mistake,
+            Some(key) => (mistake.hint(format!("did you mean `{key}`?")), offset),
+            None => (mistake, offset),
         }
     })
 }

@@ -6,6 +6,7 @@
 //!   README.md        optional
 //!   root/            copied to `/`: files and symlinks
 //!     etc/motd.tera  rendered with the profile's variables, without the suffix    [`template`]
+//!     usr/share/larder/templates/etc/hostname.tera    checked, and copied: the appliance renders it with its owner's settings
 //! ```
 //!
 //! The chosen overlays become one [`Plan`]: sorted, printable, with a hash of each content. Nothing is
@@ -263,7 +264,12 @@ impl Overlay {
         }
         let mode = if metadata.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
         let content = fs_err::read(from)?;
-        let (below, content) = match below.strip_suffix(".tera") {
+        let (below, content) = match below.strip_suffix(firstboot::render::SUFFIX) {
+            // The appliance renders these itself.
+            Some(_) if below.starts_with(firstboot::render::TEMPLATES) => {
+                template::check(&content, below, &origin)?;
+                (below, content)
+            }
             Some(below) => (below, template::render(content, &origin, variables)?.into_bytes()),
             None => (below, content),
         };

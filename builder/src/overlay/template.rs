@@ -22,6 +22,15 @@ pub(super) fn render(template: Vec<u8>, origin: &str, variables: &Variables) -> 
     tera.render(origin, &context).map_err(|error| mistake(&error, origin).into())
 }
 
+/// Refuses a template for the appliance, at the path `below` of the image, that it could not render.
+pub(super) fn check(template: &[u8], below: &str, origin: &str) -> Result<()> {
+    let source = str::from_utf8(template).map_err(|_| Mistake::new(format!("{origin}: a template must be UTF-8")))?;
+    let target = below.strip_prefix(firstboot::render::TEMPLATES).unwrap_or(below);
+    let target = target.trim_start_matches('/').trim_end_matches(firstboot::render::SUFFIX);
+    Ok(firstboot::render::check(target, source)
+        .map_err(|error| Mistake::new(format!("{origin}: the appliance cannot render this template")).because(error))?)
+}
+
 /// tera lets an undefined variable pass where it is only tested (`{% if typo %}`): that would leave out
 /// a part of a file silently.
 fn check_defined(tera: &Tera, source: &str, origin: &str, variables: &Variables) -> Result<()> {

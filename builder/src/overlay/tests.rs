@@ -278,3 +278,23 @@ fn the_overlays_of_this_repository_make_a_plan() {
         assert!(!plan.entries().is_empty() || wants_something, "{name}");
     }
 }
+
+#[test]
+fn a_template_for_the_appliance_is_checked_and_copied() {
+    let template = "usr/share/larder/templates/etc/x.tera";
+    let overlays = Overlays::new(&[(&format!("a/root/{template}"), "{# #}\n{{ system.hostname }}\n")]);
+    let plan = overlays.plan(&["a"]).unwrap();
+    let Kind::File { content, .. } = &plan.entries()[&format!("/{template}")].kind else { panic!("no file") };
+    assert_eq!(content, b"{# #}\n{{ system.hostname }}\n");
+    let overlays = Overlays::new(&[(&format!("a/root/{template}"), "{# #}\n{{ system.hostnam }}\n")]);
+    let error = overlays.plan(&["a"]).unwrap_err();
+    insta::assert_snapshot!(render(&error), @r"
+    error: overlays/a/root/usr/share/larder/templates/etc/x.tera: the appliance cannot render this template
+      caused by: rendering etc/x
+      caused by: error: Field `hostnam` is not defined. Available fields: hostname, timezone
+     --> etc/x:1:11
+      |
+    1 | {{ system.hostnam }}
+      |           ^^^^^^^
+    ");
+}

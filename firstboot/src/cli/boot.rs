@@ -1,20 +1,32 @@
-//! `firstboot boot …`: what units do at the start.
+//! `firstboot boot …`: what units do at the start. What is wrong is told, and no failure of a unit: `firstboot status` knows.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use firstboot::boot::Boot;
+use firstboot::finding::Finding;
 use firstboot::unlock;
 
-#[derive(Debug, Subcommand)]
+/// A unit.
+#[derive(Debug, Clone, Subcommand)]
 pub(crate) enum BootVerb {
-    /// Opens the data as far as that needs nobody, or else has the consoles ask.
+    /// Puts the settings into force: before the network starts.
+    Settings,
+    /// Puts what must outlast a restart onto the state partition.
+    Keep,
+    /// Opens the encrypted data, or has the consoles ask for what opens it.
     Unlock,
 }
 
 pub(crate) fn run(verb: &BootVerb) -> anyhow::Result<ExitCode> {
     match verb {
-        BootVerb::Unlock => unlock::at_boot(Path::new("/"))?,
+        BootVerb::Settings => tell(&Boot::here().settings()?)?,
+        BootVerb::Keep => Boot::here().keep()?,
+        BootVerb::Unlock => unlock::at_boot("/".as_ref())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn tell(findings: &[Finding]) -> anyhow::Result<()> {
+    super::print(findings, false).map(drop)
 }

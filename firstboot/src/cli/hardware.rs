@@ -73,11 +73,10 @@ fn run_check(json: bool, record: bool) -> anyhow::Result<ExitCode> {
 
 /// `firstboot status`: the health gate's question, asked now, and what was found since the start.
 pub(crate) fn show_status(faults: Vec<Finding>, json: bool) -> anyhow::Result<ExitCode> {
-    let hardware = status::recorded(Path::new(ROOT), TOPIC)?;
-    if hardware.is_none() && !json {
+    if status::recorded(Path::new(ROOT), TOPIC)?.is_none() && !json {
         writeln!(std::io::stdout(), "the hardware has not been looked at yet")?;
     }
-    print(&[faults, hardware.unwrap_or_default()].concat(), json)
+    print(&[faults, status::all(Path::new(ROOT))?].concat(), json)
 }
 
 fn run_media(json: bool) -> anyhow::Result<ExitCode> {

@@ -6,6 +6,7 @@ pub(crate) mod install;
 pub(crate) mod keys;
 mod progress;
 pub(crate) mod unlock;
+pub(crate) mod settings;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -210,8 +210,13 @@ impl<'a> FatReader<'a> {
 
     /// Content of a file.
     pub fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        self.read_start(path, u64::MAX)
+    }
+
+    /// Up to `limit` bytes from the start of a file.
+    pub fn read_start(&self, path: &str, limit: u64) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        io::copy(&mut self.0.root_dir().open_file(path)?, &mut content)?;
+        io::copy(&mut self.0.root_dir().open_file(path)?.take(limit), &mut content)?;
         Ok(content)
     }
 }

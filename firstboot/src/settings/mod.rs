@@ -7,18 +7,26 @@
 //! A table that a later feature brings is one more module here and one more field of [`Settings`].
 
 mod keys;
+mod mistakes;
 mod network;
 mod pool;
+mod reference;
+mod secrets;
+pub mod sources;
 mod ssh;
 mod system;
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 
 pub use keys::{Keys, MIN_PASSPHRASE, MIN_PIN, Tang, TangUrl, Thumbprint, Tpm};
+pub use mistakes::mistakes;
 pub use network::{Address, Interface, Network};
 pub use pool::{DiskId, Layout, Pool, PoolName};
+pub use reference::reference;
+pub use secrets::without_secrets;
 pub use ssh::{PublicKey, Ssh};
 pub use system::{HostName, System, TimeZone};
 
@@ -31,6 +39,16 @@ pub const FILE_NAME: &str = "nas.toml";
 pub const SCHEMA: u32 = 1;
 /// A file with every key, commented out, each with its explanation.
 pub const EXAMPLE: &str = include_str!("example.toml");
+/// The example with everything switched on: what a file with all keys looks like.
+pub static FULL_EXAMPLE: LazyLock<String> = LazyLock::new(|| {
+    let switched_on = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') || rest.starts_with("    ") => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    // The example's recovery key is refused.
+    let key = "TESTS-KEYS6-ARE0G-N0T1H-SECRJ-ETATC-A000Q-7J2KQ";
+    EXAMPLE.replace(crate::key::recovery::EXAMPLE, key).lines().map(|line| switched_on(line) + "\n").collect()
+});
 /// No settings are longer; what is, is another file.
 const MAX_SIZE: u64 = 1 << 20;
 
@@ -72,11 +90,14 @@ impl Settings {
     /// # Errors
     /// The first thing that is wrong, with line and column, and what may have been meant.
     pub fn parse(text: &str, name: &str) -> Result<Self, Mistake> {
-        // Notepad puts a byte order mark before what it saves as UTF-8.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        toml_file::parse(text, name).map_err(|mistake| match misplaced(&mistake.to_string()) {
-            Some(hint) => mistake.hint(hint),
-            None => mistake,
+        Self::parse_or_locate(without_mark(text), name).map_err(|(mistake, _)| mistake)
+    }
+
+    /// The same for a text without a byte order mark; says at which byte the mistake is, too.
+    fn parse_or_locate(text: &str, name: &str) -> Result<Self, (Mistake, usize)> {
+        toml_file::parse_or_locate(text, name).map_err(|(mistake, offset)| match misplaced(&mistake.to_string()) {
+            Some(hint) => (mistake.hint(hint), offset),
+            None => (mistake, offset),
         })
     }
 
@@ -85,18 +106,37 @@ impl Settings {
     /// # Errors
     /// It cannot be read, is no text, or is wrong.
     pub fn read(path: &Path) -> anyhow::Result<(Self, String)> {
-        let name = path.display();
-        let unreadable = |error| Mistake::new(format!("{name}: cannot be read")).because(error);
-        let size = std::fs::metadata(path).map_err(unreadable)?.len();
-        if size > MAX_SIZE {
-            return Err(Mistake::new(format!("{name}: {size} bytes are too many for a settings file")).into());
-        }
-        let bytes = std::fs::read(path).map_err(unreadable)?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| Mistake::new(format!("{name}: is no UTF-8 text")).hint("save it as UTF-8"))?;
-        let settings = Self::parse(&text, &name.to_string())?;
+        let text = read_text(path)?;
+        let settings = Self::parse(&text, &path.display().to_string())?;
         Ok((settings, text))
     }
+}
+
+/// Reads what should be a settings file.
+///
+/// # Errors
+/// It cannot be read, is too long, or is no text.
+pub fn read_text(path: &Path) -> Result<String, Mistake> {
+    use std::io::Read as _;
+    let name = path.display();
+    let unreadable = |error| Mistake::new(format!("{name}: cannot be read")).because(error);
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    text_of(bytes, &name.to_string())
+}
+
+/// The text of what was read from the file that people know as `name`.
+fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, Mistake> {
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(Mistake::new(format!("{name}: more than {MAX_SIZE} bytes are too many for a settings file")));
+    }
+    String::from_utf8(bytes).map_err(|_| Mistake::new(format!("{name}: is no UTF-8 text")).hint("save it as UTF-8"))
+}
+
+/// Notepad puts a byte order mark before what it saves as UTF-8.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// Which table an unknown key belongs into, when it is known in another one.

@@ -8,17 +8,6 @@ fn complaint(text: &str) -> String {
     crate::report::render(&error.into(), None)
 }
 
-/// The example with its comment signs taken away where they stand before a key or a value.
-fn example_switched_on() -> String {
-    let switched_on = |line: &str| match line.strip_prefix('#') {
-        Some(rest) if !rest.starts_with(' ') || rest.starts_with("    ") => rest.to_owned(),
-        _ => line.to_owned(),
-    };
-    // The example's recovery key is refused.
-    let ours = "TESTS-KEYS6-ARE0G-N0T1H-SECRJ-ETATC-A000Q-7J2KQ";
-    EXAMPLE.replace(crate::key::recovery::EXAMPLE, ours).lines().map(|line| switched_on(line) + "\n").collect()
-}
-
 #[test]
 fn a_file_with_nothing_but_its_schema_has_defaults_that_work() {
     let settings = Settings::parse("schema = 1\n", "nas.toml").unwrap();
@@ -29,7 +18,7 @@ fn a_file_with_nothing_but_its_schema_has_defaults_that_work() {
 #[test]
 fn the_example_is_right_as_it_is_and_with_everything_switched_on() {
     assert_eq!(Settings::parse(EXAMPLE, "x").unwrap(), Settings::parse("schema = 1", "x").unwrap());
-    let settings = Settings::parse(&example_switched_on(), "x").unwrap();
+    let settings = Settings::parse(&FULL_EXAMPLE, "x").unwrap();
     assert_eq!(settings.system.timezone.as_str(), "Europe/Berlin");
     assert_eq!(settings.network.addresses[0].to_string(), "192.168.1.10/24");
     assert_eq!(settings.ssh.authorized_keys[0].as_str(), KEY);
@@ -37,7 +26,7 @@ fn the_example_is_right_as_it_is_and_with_everything_switched_on() {
 
 #[test]
 fn the_example_names_every_key() {
-    let table: toml::Table = example_switched_on().parse().unwrap();
+    let table: toml::Table = FULL_EXAMPLE.parse().unwrap();
     for (name, keys) in KEYS {
         let listed: std::collections::BTreeSet<_> =
             table[*name].as_table().unwrap().keys().map(String::as_str).collect();
@@ -145,7 +134,7 @@ fn keys_that_a_thief_guesses_are_refused_without_being_repeated() {
     insta::assert_snapshot!(complaint("[keys]\ntpm-pin = \"1234\""), @"error: nas.toml:2:1: the PIN has less than 6 characters");
     insta::assert_snapshot!(complaint("[keys]\ntang-threshold = 1"), @"error: nas.toml:2:1: `tang-threshold` without a server in `tang`");
     insta::assert_snapshot!(complaint("[keys]\ntang = [{ url = \"tang.lan\", thumbprint = \"x\" }]"), @"error: nas.toml:3:42: `x` is no thumbprint; `tang-show-keys` on the server prints it");
-    let settings = Settings::parse(&example_switched_on(), "x").unwrap();
+    let settings = Settings::parse(&FULL_EXAMPLE, "x").unwrap();
     assert!(!format!("{settings:?}").contains("several words"));
 }
 
