@@ -10,8 +10,10 @@ use cli::boot::{self, BootVerb};
 use cli::hardware::{self, HardwareVerb};
 use cli::install::{self, InstallArgs};
 use cli::keys::{self, KeysArgs};
-use cli::unlock;
+use cli::pool::{self, AdoptArgs, PlanArgs, SetupArgs};
 use cli::settings::{self, ApplyArgs, CheckArgs};
+use cli::status;
+use cli::unlock;
 use firstboot::boot_disk;
 use firstboot::health::System;
 use firstboot::report;
@@ -58,6 +60,12 @@ enum Verb {
     Check(CheckArgs),
     /// Puts changed settings into force: shows what changes, asks, and restarts only what has changed.
     Apply(ApplyArgs),
+    /// Shows what would become of which disks, and changes nothing.
+    Plan(PlanArgs),
+    /// Makes the pool: asks questions, shows the plan, and goes on once somebody agrees to it.
+    Setup(SetupArgs),
+    /// Takes over a pool that another boot medium has set up: the pool and a key bring back settings and identity.
+    Adopt(AdoptArgs),
     /// What the units of the image start.
     #[command(hide = true)]
     Boot {
@@ -77,13 +85,16 @@ enum Verb {
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Health { json } => cli::print(&System::at("/").faults(), json),
-        Verb::Status { json } => hardware::show_status(System::at("/").faults(), json),
+        Verb::Status { json } => status::show(json),
         Verb::Hardware { verb } => hardware::run(&verb),
         Verb::Install(args) => install::run(&args),
         Verb::Unlock => unlock::run(),
         Verb::Keys(args) => keys::run(&args),
         Verb::Check(args) => settings::check(&args),
         Verb::Apply(args) => settings::apply(&args),
+        Verb::Plan(args) => pool::plan(&args),
+        Verb::Setup(args) => pool::setup(&args),
+        Verb::Adopt(args) => pool::adopt(&args),
         Verb::Boot { verb } => boot::run(&verb),
         Verb::OnBootDisk { partition } => on_boot_disk(&partition),
     };

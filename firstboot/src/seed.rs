@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use anyhow::Context as _;
 
+use crate::boot_disk;
 use crate::disk::Choice;
 use crate::fat::{self, Geometry, Window};
 use crate::flash::{self, Device, FileDevice};
@@ -28,9 +29,8 @@ pub const FILES: [(&str, &str); 2] = [("README.txt", README), ("nas-example.toml
 /// # Errors
 /// There is no FAT volume, it has no room, or it cannot be written.
 pub fn put(image: &File, range: Range<u64>, text: &str) -> anyhow::Result<()> {
-    fat::change(image, range.clone(), |volume| volume.remove(settings::FILE_NAME))?;
     // Before the new one comes: it may take part of a cluster that the old one has filled.
-    wipe_unused(image, range.clone()).context("wiping what is not in use")?;
+    remove(image, range.clone())?;
     fat::change(image, range, |volume| volume.add(settings::FILE_NAME, &mut text.as_bytes()))
 }
 
@@ -57,6 +57,32 @@ pub fn put_on_disk(choice: Choice, text: &str) -> anyhow::Result<()> {
     let name = choice.id().display().to_string();
     let device = FileDevice::open(&choice.without_proof()).map_err(Mistake::from)?;
     put_on(&device, &name, text)
+}
+
+/// Removes the settings from the seed partition of the disk that the system was started from, and whatever is left of them
+/// there: its other files stay.
+///
+/// # Errors
+/// It has no seed partition, or cannot be written.
+pub fn wipe() -> anyhow::Result<()> {
+    let name = boot_disk::name().context("looking for the disk that the system was started from")?;
+    let path = format!("/dev/{name}");
+    // The disk is in use, by the root that lies on another partition of it.
+    let disk = File::options().read(true).write(true).open(&path).with_context(|| format!("opening {path}"))?;
+    let table = gptman::GPT::find_from(&mut &disk).with_context(|| format!("reading the partition table of {path}"))?;
+    let is_seed = |entry: &gptman::GPTPartitionEntry| {
+        entry.partition_type_guid == BASIC_DATA_TYPE.to_bytes_le() && entry.partition_name.as_str() == SEED_LABEL
+    };
+    let (_, entry) = table.iter().find(|(_, entry)| is_seed(entry)).context("there is no seed partition")?;
+    let range = entry.starting_lba * table.sector_size..(entry.ending_lba + 1) * table.sector_size;
+    remove(&disk, range)?;
+    Ok(disk.sync_all()?)
+}
+
+/// Removes the settings from the volume in `range` of `image`, and whatever is left of them there.
+fn remove(image: &File, range: Range<u64>) -> anyhow::Result<()> {
+    fat::change(image, range.clone(), |volume| volume.remove(settings::FILE_NAME))?;
+    wipe_unused(image, range).context("wiping what is not in use")
 }
 
 /// Overwrites what no file of the volume in `range` of `image` takes.
@@ -103,6 +129,18 @@ mod tests {
         let mut all = vec![0; SIZE as usize];
         file.read_exact_at(&mut all, 0).unwrap();
         assert!(!all.windows(8).any(|window| window == b"hunter2,"));
+    }
+
+    #[test]
+    fn settings_that_were_removed_leave_no_trace() {
+        let file = seed();
+        put(&file, 0..SIZE, &format!("schema = 1\n# {}\n", "hunter2, ".repeat(1000))).unwrap();
+        remove(&file, 0..SIZE).unwrap();
+        assert_eq!(FatReader::open(&file, 0, SIZE).unwrap().files().unwrap().len(), 2);
+        let mut all = vec![0; SIZE as usize];
+        file.read_exact_at(&mut all, 0).unwrap();
+        assert!(!all.windows(8).any(|window| window == b"hunter2,"));
+        remove(&file, 0..SIZE).unwrap();
     }
 
     #[test]

@@ -20,12 +20,19 @@ const FOLDER: &str = "state/larder";
 #[derive(Debug, Clone)]
 pub struct State {
     root: PathBuf,
+    folder: PathBuf,
 }
 
 impl State {
     /// That of the system below `root`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        Self { folder: root.join(FOLDER), root }
+    }
+
+    /// Another folder, for copies of the same files.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { root: "/".into(), folder: folder.into() }
     }
 
     /// Whether the partition is mounted; waits for it, if need be.
@@ -72,19 +79,33 @@ impl State {
         self.try_write(&path, content).with_context(|| format!("writing {}", path.display()))
     }
 
+    /// Removes a file, if it is there, for good.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.path(name);
+        let removed = std::fs::remove_file(&path).and_then(|()| File::open(&self.folder)?.sync_all());
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn try_write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let folder = self.root.join(FOLDER);
-        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(&self.folder)?;
         let new = path.with_added_extension("new");
         let mut file = File::create(&new)?;
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(new, path)?;
-        File::open(&folder)?.sync_all()
+        File::open(&self.folder)?.sync_all()
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.root.join(FOLDER).join(name)
+        self.folder.join(name)
     }
 }
 
@@ -101,6 +122,9 @@ mod tests {
         state.write("x", b"two").unwrap();
         assert_eq!(state.read("x").unwrap().unwrap(), b"two");
         assert_eq!(std::fs::read_dir(root.path().join(FOLDER)).unwrap().count(), 1);
+        state.remove("x").unwrap();
+        state.remove("x").unwrap();
+        assert_eq!(state.read("x").unwrap(), None);
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod machine;
 mod process;
 mod qemu_args;
 mod qmp;
+mod stall;
 mod tpm;
 mod vm;
 

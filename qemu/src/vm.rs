@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::guest::{Guest, Output};
 use crate::machine::Machine;
 use crate::process::{self, Owned};
+use crate::stall::Stall;
 use crate::{Acceleration, Console, Error, Qmp, Result, qemu_args, tpm};
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -21,6 +22,8 @@ const COMMAND: Duration = Duration::from_secs(120);
 
 /// A hot-plug port waits 5 s for a second press of its attention button before it lets go (PCIe 6.7.1.5).
 const UNPLUG: Duration = Duration::from_secs(120);
+
+const AGENT: &str = "MachineBuilder::agent was called for this machine";
 
 /// Who is at the console.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +76,11 @@ impl Vm {
 
     /// Waits until the guest answers: systemd runs and has reached basic.target.
     pub fn wait_ready(&mut self, timeout: Duration) -> Result<()> {
-        let (watch, guest) = self.agent();
-        watch.until("sign of life from the guest agent", timeout, || guest.hello(None)).map(drop)
+        let guest = self.guest.as_mut().expect(AGENT);
+        let (watch, qmp) = (&mut self.watch, &mut self.qmp);
+        let mut stall = Stall::new(&watch.console);
+        let alive = || stall.mend(qmp).and_then(|()| guest.hello(None));
+        watch.until("sign of life from the guest agent", timeout, alive).map(drop)
     }
 
     /// Waits until the console shows `needle` and gives that line. A dead guest is no error here: its last words may
@@ -82,7 +88,8 @@ impl Vm {
     pub fn wait_console(&mut self, needle: &str, timeout: Duration) -> Result<String> {
         let console = self.watch.console.clone();
         let what = format!("line with {needle:?} on the console");
-        self.watch.until_even_dead(&what, timeout, || Ok(console.line_with(needle)))
+        let (qmp, mut stall) = (&mut self.qmp, Stall::new(&console));
+        self.watch.until_even_dead(&what, timeout, || stall.mend(qmp).map(|()| console.line_with(needle)))
     }
 
     /// Runs a shell command in the guest, as root.
@@ -171,7 +178,7 @@ impl Vm {
 
     #[expect(clippy::expect_used, reason = "a programming mistake, not a state of the world")]
     fn agent(&mut self) -> (&mut Watch, &mut Guest) {
-        let guest = self.guest.as_mut().expect("MachineBuilder::agent was called for this machine");
+        let guest = self.guest.as_mut().expect(AGENT);
         (&mut self.watch, guest)
     }
 }

@@ -43,6 +43,11 @@ impl Story {
         more(builder).build(launcher()?).context("putting the machine together")
     }
 
+    /// Switches it on and does not wait for anything.
+    pub fn start(self, machine: Machine) -> Result<TestVm> {
+        Ok(TestVm { vm: machine.boot()?, story: self })
+    }
+
     /// Boots until the agent answers.
     pub fn boot(self, machine: Machine) -> Result<TestVm> {
         let mut vm = machine.boot()?;

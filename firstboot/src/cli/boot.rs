@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use firstboot::boot::Boot;
 use firstboot::finding::Finding;
-use firstboot::unlock;
+use firstboot::{pool, unlock};
 
 /// A unit.
 #[derive(Debug, Clone, Subcommand)]
@@ -14,6 +14,8 @@ pub(crate) enum BootVerb {
     Settings,
     /// Puts what must outlast a restart onto the state partition.
     Keep,
+    /// Brings the pool back, or sets it up.
+    Pool,
     /// Opens the encrypted data, or has the consoles ask for what opens it.
     Unlock,
 }
@@ -22,6 +24,7 @@ pub(crate) fn run(verb: &BootVerb) -> anyhow::Result<ExitCode> {
     match verb {
         BootVerb::Settings => tell(&Boot::here().settings()?)?,
         BootVerb::Keep => Boot::here().keep()?,
+        BootVerb::Pool => tell(&pool::at_boot::at_boot()?)?,
         BootVerb::Unlock => unlock::at_boot("/".as_ref())?,
     }
     Ok(ExitCode::SUCCESS)

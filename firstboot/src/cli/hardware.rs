@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use firstboot::finding::Finding;
 use firstboot::hardware::{Description, Machine, check, detect, media, memory};
 use firstboot::status;
 
@@ -15,7 +14,7 @@ use super::print;
 /// The running system.
 const ROOT: &str = "/";
 /// What the check's findings are filed under.
-const TOPIC: &str = "hardware";
+pub(crate) const TOPIC: &str = "hardware";
 /// Where the media test writes: in memory.
 const MEDIA_FOLDER: &str = "/run/larder/media";
 
@@ -69,14 +68,6 @@ fn run_check(json: bool, record: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     print(&findings, json)
-}
-
-/// `firstboot status`: the health gate's question, asked now, and what was found since the start.
-pub(crate) fn show_status(faults: Vec<Finding>, json: bool) -> anyhow::Result<ExitCode> {
-    if status::recorded(Path::new(ROOT), TOPIC)?.is_none() && !json {
-        writeln!(std::io::stdout(), "the hardware has not been looked at yet")?;
-    }
-    print(&[faults, status::all(Path::new(ROOT))?].concat(), json)
 }
 
 fn run_media(json: bool) -> anyhow::Result<ExitCode> {

@@ -4,9 +4,12 @@ pub(crate) mod boot;
 pub(crate) mod hardware;
 pub(crate) mod install;
 pub(crate) mod keys;
+pub(crate) mod pool;
 mod progress;
-pub(crate) mod unlock;
 pub(crate) mod settings;
+pub(crate) mod status;
+mod terminal;
+pub(crate) mod unlock;
 
 use std::io::Write as _;
 use std::process::ExitCode;

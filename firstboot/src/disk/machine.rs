@@ -91,6 +91,7 @@ impl Machine {
             size,
             sector: read("queue/logical_block_size").and_then(|text| text.parse().ok()).unwrap_or(512),
             bus,
+            way: properties.get("ID_PATH"),
             removable: matches!(bus, Bus::Usb | Bus::Card) || read("removable").as_deref() == Some("1"),
             read_only: read("ro").as_deref() == Some("1"),
             sequence: read("diskseq").and_then(|text| text.parse().ok()),

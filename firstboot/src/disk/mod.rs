@@ -43,6 +43,8 @@ pub struct Disk {
     pub sector: u32,
     /// How it is connected.
     pub bus: Bus,
+    /// Where it is plugged in, as udev says it: `pci-0000:01:00.0-nvme-1`.
+    pub way: Option<String>,
     /// Made to be pulled out: a USB disk, a memory card.
     pub removable: bool,
     /// Protected from writing.

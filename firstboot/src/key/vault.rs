@@ -1,14 +1,15 @@
 //! The encrypted dataset of a pool.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 
 use super::properties::{Datasets, PoolSlots};
 use super::{PoolKey, SlotStore as _};
 use crate::command::{Failed, Run};
+use crate::pool::{DATA, copies};
 use crate::report::Mistake;
 
-/// Name of the encrypted dataset below the pool's root.
-const DATASET: &str = "data";
 /// There while the data is open; the start of `larder-storage.target` asserts it.
 const OPEN: &str = "/run/larder/storage-open";
 
@@ -53,7 +54,7 @@ impl Vault {
 
     /// The dataset's name.
     pub fn dataset(&self) -> String {
-        format!("{}/{DATASET}", self.pool)
+        format!("{}/{DATA}", self.pool)
     }
 
     /// Where its key slots are.
@@ -94,18 +95,28 @@ impl Vault {
     /// # Errors
     /// It is the wrong key, or something cannot be mounted.
     pub fn open(&self, key: &PoolKey) -> anyhow::Result<()> {
+        self.open_only(key)?;
+        self.mount()
+    }
+
+    /// Gives ZFS the key and mounts everything, and nobody is told.
+    ///
+    /// # Errors
+    /// It is the wrong key, or something cannot be mounted.
+    pub fn open_only(&self, key: &PoolKey) -> anyhow::Result<()> {
         if !self.is_open()? {
             let load = Run::new("zfs").args(["load-key", "-L", "prompt", &self.dataset()]).secret(key.expose());
             // Two may have typed at the same time.
             load.done().or_else(|error| if self.is_open()? { Ok(()) } else { Err(error) })?;
         }
-        self.mount()
+        Run::new("zfs").args(["mount", "-a"]).done()
     }
 
     /// Mounts everything, and starts what needs the data; for when ZFS has the key already.
     pub fn mount(&self) -> anyhow::Result<()> {
         Run::new("zfs").args(["mount", "-a"]).done()?;
-        let folder = std::path::Path::new(OPEN).parent().context("a file is in a folder")?;
+        copies::put_on_pool(Path::new("/"))?;
+        let folder = Path::new(OPEN).parent().context("a file is in a folder")?;
         fs_err::create_dir_all(folder)?;
         fs_err::write(OPEN, "")?;
         Run::new("systemctl").args(["start", "--no-block", "larder-storage.target"]).done()
@@ -113,6 +124,6 @@ impl Vault {
 
     /// Whether [`Self::mount`] is done, at the price of looking for a file.
     pub fn is_announced() -> bool {
-        std::path::Path::new(OPEN).exists()
+        Path::new(OPEN).exists()
     }
 }

@@ -138,7 +138,7 @@ impl Places {
             let mut file = File::open(&device)?;
             let Some(range) = seed_of(&mut file)? else { return Ok(None) };
             let reader = FatReader::open(&file, range.start, range.end - range.start)?;
-            Ok(file_of(&reader, &Source::Seed)?)
+            file_of(&reader, &Source::Seed)
         };
         let bytes = read().with_context(|| format!("reading the partition {SEED_LABEL}"))?;
         bytes.map(|bytes| found(Source::Seed, bytes)).transpose()
