@@ -15,6 +15,7 @@ use firstboot::pool::{Known, adopt, at_boot};
 use firstboot::report::Mistake;
 use firstboot::settings::sources::Places;
 use firstboot::settings::{Keys, Settings, read_text};
+use firstboot::tpm::Tpm;
 use firstboot::unlock::{self, open_typed};
 use firstboot::wizard::{self, Dialogue as _};
 use zeroize::Zeroizing;
@@ -128,7 +129,7 @@ fn carry_out(text: &str, keys: &Keys, plan: Plan, recovery: &RecoveryKey) -> any
     let root = Path::new(ROOT);
     // Before any disk is touched: what cannot be put into force is found now.
     let prepared = Prepared::new(root, text, "the settings")?;
-    let journal = setup::begin(&mut Appliance::new(None), plan)?;
+    let journal = setup::begin(&mut Appliance::new(None), plan, keys)?;
     super::print(&prepared.put_into_force(root)?, false)?;
     finish(journal, recovery, keys)
 }
@@ -149,8 +150,9 @@ pub(crate) fn adopt(args: &AdoptArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     };
+    let tpm = Tpm::at(ROOT);
     let opened = |slots: &[Slot]| {
-        let opened = ask_for("Passphrase or recovery key", || false, |typed| open_typed(slots, typed))?;
+        let opened = ask_for("Passphrase or recovery key", || false, |typed| open_typed(slots, &tpm, typed))?;
         Ok(opened.ok_or_else(|| Mistake::new("nothing was typed"))?.key)
     };
     let findings = adopt::adopt(Path::new(ROOT), &adopt::find(which)?, opened)?;

@@ -28,6 +28,7 @@ use crate::seed;
 use crate::settings::Keys;
 use crate::settings::sources::{Places, Source};
 use crate::status;
+use crate::tpm::Tpm;
 use crate::unlock::open_typed;
 
 /// Name of the list of findings.
@@ -81,7 +82,7 @@ fn set_up(journal: Option<Journal>) -> anyhow::Result<Option<Finding>> {
     let mut appliance = Appliance::new(Some(&found.source));
     let journal = match journal {
         Some(journal) => journal,
-        None => begin(&mut appliance, Plan::new(&machine, &Disks, &settings.pool)?)?,
+        None => begin(&mut appliance, Plan::new(&machine, &Disks, &settings.pool)?, &settings.keys)?,
     };
     run(&mut appliance, journal, &Ways { recovery, keys: &settings.keys })?;
     Ok(None)
@@ -95,7 +96,7 @@ fn take_over(which: &str, keys: &Keys, source: &Source) -> anyhow::Result<Option
             ..waiting(&format!("the settings name `{which}`, and no key that opens it"))
         }));
     };
-    let open = |slots: &[Slot]| Ok(open_typed(slots, &typed)?.key);
+    let open = |slots: &[Slot]| Ok(open_typed(slots, &Tpm::at("/"), &typed)?.key);
     let findings = adopt(Path::new("/"), &find(which)?, open)?;
     if *source == Source::Seed {
         seed::wipe().context("wiping the settings, which hold secrets, from the partition LARDER")?;

@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(partition_size(1_000_204_886_016), 999_999_668_224);
         for size in [2 << 30, 31_900_000_000, 1_000_204_886_016, 22_000_969_973_760] {
             let partition = partition_size(size);
-            assert!(partition + 2 * MIB <= size && partition % MIB == 0);
+            assert!(partition + 2 * MIB <= size && partition.is_multiple_of(MIB));
             assert!(partition > size / 100 * 96, "{size} loses too much: {partition}");
         }
     }

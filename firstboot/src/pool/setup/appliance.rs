@@ -13,6 +13,7 @@ use crate::pool::plan::PlannedDisk;
 use crate::pool::{DATA, Known, SETUP_PROPERTY, SYSTEM, SYSTEM_FOLDER, mountpoint};
 use crate::seed;
 use crate::settings::sources::Source;
+use crate::tpm::Tpm;
 use crate::zfs::{self, Guid};
 
 /// This machine.
@@ -98,6 +99,10 @@ impl World for Appliance {
 
     fn prove(&self, journal: &Journal, key: &PoolKey) -> anyhow::Result<()> {
         zfs::check_key(&format!("{}/{DATA}", journal.plan.name), key.expose())
+    }
+
+    fn tpm(&self) -> Option<Tpm> {
+        Some(Tpm::at(&self.root)).filter(Tpm::is_there)
     }
 
     fn finish(&mut self, journal: &Journal, guid: Guid) -> anyhow::Result<()> {

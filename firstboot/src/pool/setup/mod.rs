@@ -20,7 +20,9 @@ use uuid::Uuid;
 
 use crate::key::{self, PoolKey, RecoveryKey, Request, SlotStore, Way};
 use crate::pool::plan::{Plan, PlannedDisk};
-use crate::settings::Keys;
+use crate::report::Mistake;
+use crate::settings::{self, Keys};
+use crate::tpm::Tpm;
 use crate::zfs::Guid;
 
 pub use appliance::Appliance;
@@ -60,6 +62,8 @@ pub trait World {
     /// # Errors
     /// It is not.
     fn prove(&self, journal: &Journal, key: &PoolKey) -> anyhow::Result<()>;
+    /// The machine's TPM, if it has one.
+    fn tpm(&self) -> Option<Tpm>;
     /// Keeps what the owner has set, calls the setup complete, and removes what is a secret from where it came.
     ///
     /// # Errors
@@ -81,8 +85,13 @@ pub struct Ways<'a> {
 /// Writes down what was agreed to; from here on every start goes on with it.
 ///
 /// # Errors
-/// It cannot be written.
-pub fn begin(world: &mut dyn World, plan: Plan) -> anyhow::Result<Journal> {
+/// The settings ask for a TPM that is not there; or it cannot be written.
+pub fn begin(world: &mut dyn World, plan: Plan, keys: &Keys) -> anyhow::Result<Journal> {
+    if world.tpm().is_none() && (keys.tpm == settings::Tpm::Required || keys.tpm_pin.is_some()) {
+        return Err(Mistake::new("the settings ask for a TPM, and this machine has none that Linux can use")
+            .hint("switch it on in the firmware's setup, or leave out `tpm` and `tpm-pin`")
+            .into());
+    }
     world.say(&format!("pool `{}`, plan {}", plan.name, plan.id()));
     let journal = Journal::new(plan);
     world.keep(&journal)?;
@@ -133,11 +142,24 @@ fn encrypt(world: &mut dyn World, journal: &Journal, ways: &Ways<'_>) -> anyhow:
     if let Some(passphrase) = &ways.keys.passphrase {
         key::enroll(&*store, &key, Way::Passphrase.into(), &Request::Passphrase(passphrase))?;
     }
+    enroll_tpm(world, &*store, &key, ways.keys)?;
     // What is on the pool now, not what was meant to be.
     let listing = store.slots()?;
     let kept = listing.find(&slot.name).context("the pool does not have the recovery key that was put there")?;
     let opened = kept.open(&Request::Recovery(ways.recovery)).context("opening with the recovery key")?;
     world.prove(journal, &opened).context("the recovery key does not open the data")
+}
+
+/// Has the TPM keep the key, as the settings say. What is not asked for in so many words may fail.
+fn enroll_tpm(world: &mut dyn World, store: &dyn SlotStore, key: &PoolKey, keys: &Keys) -> anyhow::Result<()> {
+    let Some(tpm) = world.tpm().filter(|_| keys.tpm != settings::Tpm::Off) else { return Ok(()) };
+    let request = keys.tpm_pin.as_ref().map_or(Request::Tpm2(&tpm), |pin| Request::Tpm2Pin(&tpm, pin));
+    let is_wanted = keys.tpm == settings::Tpm::Required || keys.tpm_pin.is_some();
+    match key::enroll(store, key, request.way().into(), &request) {
+        Err(error) if !is_wanted => world.say(&format!("the TPM does not keep the key: {error:#}")),
+        result => drop(result.context("having the TPM keep the key")?),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

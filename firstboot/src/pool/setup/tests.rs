@@ -39,7 +39,7 @@ impl Machine {
         let journal = match &self.journal {
             Some(journal) => journal.clone(),
             None if self.finished > 0 => return Ok(GUID),
-            None => begin(self, plan())?,
+            None => begin(self, plan(), ways.keys)?,
         };
         run(self, journal, ways)
     }
@@ -113,6 +113,10 @@ impl World for Machine {
         Ok(())
     }
 
+    fn tpm(&self) -> Option<Tpm> {
+        None
+    }
+
     fn finish(&mut self, _: &Journal, _: Guid) -> anyhow::Result<()> {
         self.moment()?;
         self.finished += 1;
@@ -183,6 +187,14 @@ fn wherever_the_power_goes_the_next_start_carries_on_to_the_same_end() {
         moments += 1;
     }
     assert!(moments > 15, "only {moments} moments");
+}
+
+#[test]
+fn without_the_tpm_that_the_settings_ask_for_nothing_is_begun() {
+    let keys = Keys { tpm: settings::Tpm::Required, ..Keys::default() };
+    let mut machine = Machine::default();
+    let error = begin(&mut machine, plan(), &keys).unwrap_err();
+    assert!(crate::report::is_mendable(&error) && machine.journal.is_none(), "{error}");
 }
 
 proptest! {
