@@ -24,6 +24,7 @@ fn settings_on_the_seed_are_in_force_and_outlast_it() -> Result<()> {
     a_pool_knows_the_host_id(&mut vm, &identity)?;
     changed_settings_change_only_what_they_say(&mut vm)?;
     wrong_settings_leave_everything_as_it_was(&mut vm)?;
+    only_a_key_of_the_settings_opens_ssh(&mut vm)?;
 
     // What was applied counts from now on, whatever is on the seed.
     let (story, machine) = vm.shut_down()?;
@@ -142,6 +143,28 @@ fn wrong_settings_leave_everything_as_it_was(vm: &mut TestVm) -> Result<()> {
     let checked = vm.run("firstboot check /run/nas.toml")?;
     ensure!(checked.status == 1 && checked.text.contains("is no host name"), "{}", checked.text);
     in_force(vm, "attic", "10.0.2.78")
+}
+
+/// From inside: QEMU's network has no way in without a port that is known before. The data is some memory here.
+fn only_a_key_of_the_settings_opens_ssh(vm: &mut TestVm) -> Result<()> {
+    const SSH: &str = "ssh -i /run/key -o BatchMode=yes -o StrictHostKeyChecking=no -o LogLevel=ERROR";
+    vm.check("mkdir -p /var/lib/larder && mount -t tmpfs -o mode=0700 tmpfs /var/lib/larder")?;
+    vm.check(
+        "ssh-keygen -q -t ed25519 -N '' -f /run/key && systemctl start larder-ssh.socket larder-unlock-ssh.socket",
+    )?;
+    let stranger = vm.run(&format!("{SSH} root@127.0.0.1 id"))?;
+    ensure!(stranger.text.contains("Permission denied (publickey)"), "{}", stranger.text);
+    let key = vm.check("cat /run/key.pub")?;
+    put(vm, &format!("{}[ssh]\nauthorized-keys = [\"{}\"]\n", settings("attic", "10.0.2.78"), key.trim()))?;
+    vm.check("firstboot apply /run/nas.toml --yes")?;
+    vm.expect(&format!("{SSH} root@127.0.0.1 'id -un; hostname'"), "root\nattic")?;
+    // While the data is shut, the same key gets another command than it asks for.
+    let unlock = vm.run(&format!("{SSH} -p 2222 root@127.0.0.1 id"))?;
+    ensure!(!unlock.text.contains("uid=0"), "{}", unlock.text);
+    let host_keys = vm.check("cat /run/larder/ssh/*.pub; ssh-keygen -y -f /var/lib/larder/ssh/ssh_host_ed25519_key")?;
+    let keys: std::collections::BTreeSet<_> = host_keys.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    ensure!(keys.len() == 2, "the two ports have one host key: {host_keys}");
+    vm.expect("grep -rl 'PRIVATE KEY' /state || true", "")
 }
 
 fn put(vm: &mut TestVm, text: &str) -> Result<()> {

@@ -27,8 +27,8 @@ use crate::{report, status};
 const KEEP: &str = "run/larder/keep";
 /// The initrd's mark: the disk has all its partitions (`initrd/main.rs`).
 const COMPLETE: &str = "run/larder/disk-is-complete";
-/// How long the state partition may take to be checked and mounted.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the state partition may take to be checked and mounted: as long as systemd waits for a device.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A system that starts.
 #[derive(Debug)]
