@@ -10,6 +10,7 @@ use super::{DATA, Known, SETUP_PROPERTY, copies};
 use crate::apply::Prepared;
 use crate::command::Run;
 use crate::finding::Finding;
+use crate::identity::Identity;
 use crate::key::{PoolKey, Slot, SlotStore as _, Vault};
 use crate::report::Mistake;
 use crate::settings::FILE_NAME;
@@ -123,11 +124,15 @@ fn take_over(
     let key = open(&vault.slots().slots()?.slots)?;
     vault.open_only(&key)?;
     copies::take_from_pool(root)?;
+    // A pool remembers who had it last, and is not imported by another one: from here on that is its old server again.
+    Identity::of(root, Some(&State::at(root)))?.put_into_force(root)?;
+    zfs::export(&pool.name)?;
+    zfs::import(pool.guid, &[PathBuf::from("/dev/disk/by-id")], false)?;
     Known::imported(&PoolStatus::of(&pool.name)?).write(root)?;
-    vault.mount()
+    vault.open(&key)
 }
 
-/// The settings that came with the pool; its identity counts from the next start on.
+/// The settings that came with the pool.
 fn come_into_force(root: &Path) -> anyhow::Result<Vec<Finding>> {
     let Some(text) = State::at(root).read(FILE_NAME)? else { return Ok(Vec::new()) };
     let text = String::from_utf8(text).context("the settings on the pool are no text")?;
