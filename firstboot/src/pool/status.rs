@@ -227,8 +227,16 @@ mod tests {
             next_scrub: Some(1_795_996_800),
             findings: Vec::new(),
         };
-        insta::assert_snapshot!(report, @"");
-        insta::assert_snapshot!(Report { room: None, unlocked: false, next_scrub: None, ..report }, @"");
+        insta::assert_snapshot!(report, @r"
+        Pool `tank`: online, 1.0 GB used, 900.0 GB free, open
+          last scrub: 2026-11-23 05:23 UTC, 0 errors
+          next scrub: 2026-11-30 00:00 UTC
+        ");
+        insta::assert_snapshot!(Report { room: None, unlocked: false, next_scrub: None, ..report }, @r"
+        Pool `tank`: online, locked: firstboot unlock
+          last scrub: 2026-11-23 05:23 UTC, 0 errors
+          next scrub: not planned
+        ");
     }
 
     #[test]

@@ -52,6 +52,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::key::RecoveryKey;
     use crate::settings::{EXAMPLE, Settings};
 
     #[test]
@@ -115,6 +116,9 @@ mod tests {
             form in 0..4usize,
             comment: Option<usize>,
         ) {
+            let mut secrets = secrets;
+            // Another text is no recovery key.
+            secrets[0] = RecoveryKey::generate().unwrap().text().expose().to_owned();
             // What every file has in it is no secret.
             prop_assume!(secrets.iter().all(|secret| secret.trim().len() > 9));
             let keys: Vec<_> = SECRETS.iter().map(|(_, key)| *key).zip(secrets.iter().cloned()).collect();

@@ -127,7 +127,7 @@ fn empty_answers_take_the_empty_disk_and_nothing_else() {
 
     Plan 9e236e8e
     Type the number of the plan, 9e236e8e, to go on, or nothing to stop: 9e236e8e
-    A passphrase that opens the data, besides the recovery key [none]:
+    A passphrase that opens the data, besides the recovery key [none]
     "#);
 }
 
