@@ -49,7 +49,7 @@ fn empty_disks_and_a_settings_file_become_an_encrypted_pool_that_comes_back() ->
 
 /// Waits until the pool was set up, or imported.
 fn ready(vm: &mut TestVm) -> Result<()> {
-    let log = "systemctl start larder-pool; journalctl -b -u larder-pool -o cat --no-pager; cat /run/larder/findings/pool.json";
+    let log = "systemctl start larder-pool larder-unlock; journalctl -b -u larder-pool -o cat --no-pager; cat /run/larder/findings/pool.json";
     let said = vm.check_within(log, LONG)?;
     vm.expect("zpool list -H -o name,health", "tank\tONLINE").context(said)
 }
