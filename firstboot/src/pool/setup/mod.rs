@@ -85,11 +85,17 @@ pub struct Ways<'a> {
 /// Writes down what was agreed to; from here on every start goes on with it.
 ///
 /// # Errors
-/// The settings ask for a TPM that is not there; or it cannot be written.
+/// The settings ask for a TPM that is not there, or for Tang servers; or it cannot be written.
 pub fn begin(world: &mut dyn World, plan: Plan, keys: &Keys) -> anyhow::Result<Journal> {
     if world.tpm().is_none() && (keys.tpm == settings::Tpm::Required || keys.tpm_pin.is_some()) {
         return Err(Mistake::new("the settings ask for a TPM, and this machine has none that Linux can use")
             .hint("switch it on in the firmware's setup, or leave out `tpm` and `tpm-pin`")
+            .into());
+    }
+    // Better than a pool that does not open by itself, as its owner believes.
+    if !keys.tang.is_empty() {
+        return Err(Mistake::new("the settings name Tang servers, which this version cannot use yet")
+            .hint("leave out `tang`; the TPM, a passphrase and the recovery key open the data")
             .into());
     }
     world.say(&format!("pool `{}`, plan {}", plan.name, plan.id()));

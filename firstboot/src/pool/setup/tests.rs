@@ -190,11 +190,13 @@ fn wherever_the_power_goes_the_next_start_carries_on_to_the_same_end() {
 }
 
 #[test]
-fn without_the_tpm_that_the_settings_ask_for_nothing_is_begun() {
-    let keys = Keys { tpm: settings::Tpm::Required, ..Keys::default() };
-    let mut machine = Machine::default();
-    let error = begin(&mut machine, plan(), &keys).unwrap_err();
-    assert!(crate::report::is_mendable(&error) && machine.journal.is_none(), "{error}");
+fn without_what_the_settings_ask_for_nothing_is_begun() {
+    let tang = settings::Settings::parse(&settings::FULL_EXAMPLE, "x").unwrap().keys.tang;
+    for keys in [Keys { tpm: settings::Tpm::Required, ..Keys::default() }, Keys { tang, ..Keys::default() }] {
+        let mut machine = Machine::default();
+        let error = begin(&mut machine, plan(), &keys).unwrap_err();
+        assert!(crate::report::is_mendable(&error) && machine.journal.is_none(), "{error}");
+    }
 }
 
 proptest! {
