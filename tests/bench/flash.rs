@@ -1,7 +1,7 @@
 //! `larder flash` against `dd bs=4M conv=fsync` and bmaptool: the same image, the same target, in turns.
 //!
 //! The target is a plain file, whose blocks are all there beforehand, as those of a disk are. It is on the disk of
-//! `target/bench`, so that is what is measured: on a stick, all three wait for the stick.
+//! `target/bench`, once as fast as it is and once as slow as a stick ([`Medium`]).
 
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::medium::Medium;
 use crate::mkosi::duration;
 use crate::place::run;
 use crate::statistics::{Summary, summary};
@@ -31,20 +32,26 @@ struct Way {
     verified: Vec<f64>,
 }
 
-/// Measures all ways so often and gives the table.
+/// Speed of the medium that stands for a stick or a card, in MB a second.
+const STICK: u64 = 60;
+
+/// Measures all ways so often, on a medium of [`STICK`] and on the disk of this machine as it is, and gives the tables.
 pub(crate) fn bench(repetitions: u32) -> Result<String> {
     let bench = Bench::prepare()?;
-    let mut ways = ["larder flash", "larder flash, from `.img.zst`", "`bmaptool copy`", "`dd bs=4M conv=fsync`"]
-        .map(|name| Way { name, written: Vec::new(), verified: Vec::new() });
-    for repetition in 1..=repetitions {
-        eprintln!("repetition {repetition} of {repetitions}");
-        let [ours, compressed, bmaptool, dd] = &mut ways;
-        ours.add(bench.larder(&bench.image)?);
-        compressed.add(bench.larder(&bench.compressed)?);
-        bmaptool.add((bench.bmaptool()?, None));
-        dd.add((bench.dd()?, None));
+    let (size, data) = bench.shares()?;
+    let mut text = String::new();
+    match Medium::slow(&bench.folder, STICK * 1_000_000) {
+        Ok(stick) => {
+            let ways = bench.ways(repetitions, &stick)?;
+            text.push_str(&format!("On a medium of {STICK} MB/s:\n\n{}\n", table(&ways)));
+        }
+        Err(error) => eprintln!("no slow medium (root can make one, where the kernel has control groups): {error:#}"),
     }
-    Ok(table(&ways, &bench.shares()?))
+    let ways = bench.ways(repetitions, &Medium::Disk)?;
+    text.push_str(&format!("On the disk of the machine that the table was made on:\n\n{}\n", table(&ways)));
+    let empty = 100.0 * (1.0 - data as f64 / size as f64);
+    text.push_str(&format!("The image has {} MiB, {empty:.0} % of them empty.", size / MIB));
+    Ok(text)
 }
 
 impl Way {
@@ -64,6 +71,21 @@ struct Bench {
 }
 
 impl Bench {
+    /// All ways in turns.
+    fn ways(&self, repetitions: u32, medium: &Medium) -> Result<[Way; 4]> {
+        let mut ways = ["larder flash", "larder flash, from `.img.zst`", "`bmaptool copy`", "`dd bs=4M conv=fsync`"]
+            .map(|name| Way { name, written: Vec::new(), verified: Vec::new() });
+        for repetition in 1..=repetitions {
+            eprintln!("repetition {repetition} of {repetitions}");
+            let [ours, compressed, bmaptool, dd] = &mut ways;
+            ours.add(self.larder(&self.image, medium)?);
+            compressed.add(self.larder(&self.compressed, medium)?);
+            bmaptool.add((self.bmaptool(medium)?, None));
+            dd.add((self.dd(medium)?, None));
+        }
+        Ok(ways)
+    }
+
     fn prepare() -> Result<Self> {
         let folder = larder_tests::target_folder()?.join("bench/flash");
         fs_err::create_dir_all(&folder)?;
@@ -125,31 +147,32 @@ impl Bench {
     }
 
     /// All of the program's time but for verification; and with it.
-    fn larder(&self, image: &Path) -> Result<(f64, Option<f64>)> {
+    fn larder(&self, image: &Path, medium: &Medium) -> Result<(f64, Option<f64>)> {
         self.restore_target()?;
         let mut flash = Command::new(&self.program);
         flash.arg("flash").arg("--image").arg(image).args(["--yes-serial", "1234", "--device"]);
         flash.arg(Path::new("/dev/disk/by-id").join(NAME)).env("LARDER_TEST_MACHINE", self.folder.join("machine"));
         let start = Instant::now();
-        let output = flash.output()?;
+        let output = medium.on(&flash).output()?;
         let all = start.elapsed().as_secs_f64();
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "larder flash failed: {said}");
         Ok((all - verifying(&said)?, Some(all)))
     }
 
-    fn dd(&self) -> Result<f64> {
-        self.timed("dd if=larder.img of=machine/dev/sda bs=4M conv=fsync,notrunc status=none")
+    fn dd(&self, medium: &Medium) -> Result<f64> {
+        self.timed("dd if=larder.img of=machine/dev/sda bs=4M conv=fsync,notrunc status=none", medium)
     }
 
-    fn bmaptool(&self) -> Result<f64> {
-        self.timed("bmaptool --quiet copy --bmap larder.bmap larder.img machine/dev/sda")
+    fn bmaptool(&self, medium: &Medium) -> Result<f64> {
+        self.timed("bmaptool --quiet copy --bmap larder.bmap larder.img machine/dev/sda", medium)
     }
 
     /// Without the time that it takes to enter the tools tree.
-    fn timed(&self, command: &str) -> Result<f64> {
+    fn timed(&self, command: &str, medium: &Medium) -> Result<f64> {
         self.restore_target()?;
-        duration(&run(&mut self.tool(&format!("start=$EPOCHREALTIME; {command} && echo $start $EPOCHREALTIME")))?)
+        let tool = self.tool(&format!("start=$EPOCHREALTIME; {command} && echo $start $EPOCHREALTIME"));
+        duration(&run(&mut medium.on(&tool))?)
     }
 
     /// A command line in the bench's folder.
@@ -174,14 +197,12 @@ fn verifying(said: &str) -> Result<f64> {
     Ok(seconds.parse()?)
 }
 
-fn table(ways: &[Way], (size, data): &(u64, u64)) -> String {
+fn table(ways: &[Way]) -> String {
     let mut text = String::from("| | written | verified too |\n|---|---:|---:|\n");
     for Way { name, written, verified } in ways {
         let (written, verified) = (summary(written), summary(verified));
         text.push_str(&format!("| {name} | {} | {} |\n", shown(written), shown(verified)));
     }
-    let empty = 100.0 * (1.0 - *data as f64 / *size as f64);
-    text.push_str(&format!("\nThe image has {} MiB, {empty:.0} % of them empty.", size / MIB));
     text
 }
 
@@ -210,13 +231,11 @@ mod tests {
             verified: verified.to_vec(),
         };
         let ways = [way("larder flash", &[2.0, 1.0, 3.0], &[3.0]), way("dd", &[8.0], &[])];
-        insta::assert_snapshot!(table(&ways, &(800 * MIB, 200 * MIB)), @r"
+        insta::assert_snapshot!(table(&ways), @r"
         | | written | verified too |
         |---|---:|---:|
         | larder flash | 2.00 s (1.00–3.00) | 3.00 s (3.00–3.00) |
         | dd | 8.00 s (8.00–8.00) | – |
-
-        The image has 800 MiB, 75 % of them empty.
         ");
     }
 }

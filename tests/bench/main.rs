@@ -14,6 +14,7 @@ mod boot;
 mod flash;
 mod limits;
 mod measure;
+mod medium;
 mod mkosi;
 mod ours;
 mod place;

@@ -64,17 +64,22 @@ fn row(project: &Project, profile: &Profile) -> anyhow::Result<[String; 6]> {
     ])
 }
 
+/// How to make a dump.
+const DUMP: &str =
+    "on the machine: lspci -nn > dump; grep . /sys/class/dmi/id/{sys_vendor,product_name,board_name} >> dump";
+
 /// Which profile a machine wants: this one, or that of a dump.
 fn ranking(project: &Project, from: Option<&Path>) -> anyhow::Result<Ranking> {
-    let machine = match from {
-        Some(path) => Machine::of_dump(&fs_err::read_to_string(path)?),
-        None => Machine::of_system(Path::new("/")),
-    };
+    let machine =
+        match from {
+            Some(path) => Machine::of_dump(&std::fs::read_to_string(path).map_err(|error| {
+                Mistake::new(format!("{}: cannot be read", path.display())).because(error).hint(DUMP)
+            })?),
+            None => Machine::of_system(Path::new("/")),
+        };
     if machine.pci.is_empty() {
         let place = from.map_or_else(|| "/sys".to_owned(), |path| path.display().to_string());
-        return Err(Mistake::new(format!("{place}: lists no PCI devices"))
-            .hint("on the machine: lspci -nn > dump; grep . /sys/class/dmi/id/{sys_vendor,product_name,board_name} >> dump")
-            .into());
+        return Err(Mistake::new(format!("{place}: lists no PCI devices")).hint(DUMP).into());
     }
     Ok(Ranking(detect::rank(&Profile::matches(project)?, &machine)))
 }

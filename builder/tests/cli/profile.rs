@@ -179,6 +179,8 @@ fn a_dump_is_told_which_profile_it_wants() {
 
     hint: on the machine: lspci -nn > dump; grep . /sys/class/dmi/id/{sys_vendor,product_name,board_name} >> dump
     ");
+    let missing = bench.refuses(&["profiles", "detect", "--from", "/nonexistent"]);
+    assert!(missing.starts_with("error: /nonexistent: cannot be read\n"), "{missing}");
 }
 
 #[test]

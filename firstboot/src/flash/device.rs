@@ -4,9 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
+use nix::fcntl::{FallocateFlags, OFlag, PosixFadviseAdvice, fallocate, posix_fadvise};
 
 use crate::disk::{Machine, Refusal, Target};
 use crate::layout::IMAGE_SECTOR;
@@ -23,6 +24,13 @@ pub trait Device: Sync {
     /// # Errors
     /// Not all of it was written.
     fn write_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes `zeros`, or has the device see to it that there are as many.
+    ///
+    /// # Errors
+    /// As for writing.
+    fn write_zeros(&self, zeros: &[u8], offset: u64) -> io::Result<()> {
+        self.write_at(zeros, offset)
+    }
     /// Fills `data` with what is on the device, not with what a cache remembers.
     ///
     /// # Errors
@@ -51,6 +59,8 @@ pub struct FileDevice {
     sector: u32,
     /// Whether the page cache has to be emptied by hand before something is read.
     cached: bool,
+    /// Whether it has refused to make zeros by itself.
+    only_writes: AtomicBool,
 }
 
 impl FileDevice {
@@ -98,7 +108,7 @@ impl FileDevice {
             Err(error) => return Err(error),
         };
         let size = io::Seek::seek(&mut &file, io::SeekFrom::End(0))?;
-        Ok(Self { file, path: path.to_owned(), size, sector, cached })
+        Ok(Self { file, path: path.to_owned(), size, sector, cached, only_writes: AtomicBool::new(false) })
     }
 }
 
@@ -124,6 +134,21 @@ impl Device for FileDevice {
         self.file.write_all_at(data, offset)
     }
 
+    /// NVMe, eMMC and most drives with SCSI commands can; so can file systems. For others the kernel refuses at once: with
+    /// this flag it does not write in their place (blkdev_fallocate in block/fops.c).
+    fn write_zeros(&self, zeros: &[u8], offset: u64) -> io::Result<()> {
+        if !self.only_writes.load(Ordering::Relaxed) {
+            let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let (start, length) = (i64::try_from(offset), i64::try_from(zeros.len()));
+            let (Ok(start), Ok(length)) = (start, length) else { return Err(io::ErrorKind::InvalidInput.into()) };
+            if fallocate(&self.file, hole, start, length).is_ok() {
+                return Ok(());
+            }
+            self.only_writes.store(true, Ordering::Relaxed);
+        }
+        self.write_at(zeros, offset)
+    }
+
     fn read_at(&self, data: &mut [u8], offset: u64) -> io::Result<()> {
         if self.cached {
             let (start, length) = (i64::try_from(offset), i64::try_from(data.len()));
@@ -147,5 +172,23 @@ impl Device for FileDevice {
             std::thread::sleep(Duration::from_millis(50));
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_made_in_a_file_of_another_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, vec![0xa5; 3 << 20]).unwrap();
+        let device = FileDevice::open_image(&path).unwrap();
+        device.write_zeros(&vec![0; 1 << 20], 1 << 20).unwrap();
+        let content = std::fs::read(&path).unwrap();
+        let is = |range: std::ops::Range<usize>, byte| content[range].iter().all(|other| *other == byte);
+        assert!(is(0..1 << 20, 0xa5) && is(1 << 20..2 << 20, 0) && is(2 << 20..3 << 20, 0xa5));
+        assert_eq!(content.len(), 3 << 20);
     }
 }

@@ -46,6 +46,7 @@ pub(crate) use rewrite::{rewrite, table};
 pub use source::Source;
 
 use crate::layout::HEAD_SIZE;
+use crate::verity::BLOCK_SIZE;
 use memory::Buffer;
 
 /// What is going on.
@@ -142,7 +143,11 @@ impl Writer<'_> {
         workers::each(self.plan.pieces(), |number, piece, buffer| {
             self.plan.read(piece, buffer).map_err(|source| Cause::Source { offset: piece.from, source })?;
             let _ = digests[number].set(Sha256::digest(&*buffer).into());
-            write_at(self.device, buffer, piece.at)?;
+            if is_zero(buffer) {
+                write_zeros(self.device, buffer, piece.at)?;
+            } else {
+                write_at(self.device, buffer, piece.at)?;
+            }
             self.watch.advance(piece.length as u64);
             Ok(())
         })?;
@@ -184,6 +189,15 @@ fn erase(device: &dyn Device, at: u64) -> Result<(), Cause> {
 
 fn write_at(device: &dyn Device, data: &[u8], offset: u64) -> Result<(), Cause> {
     device.write_at(data, offset).map_err(|source| Cause::device(device, Doing::Writing, offset, source))
+}
+
+fn write_zeros(device: &dyn Device, zeros: &[u8], offset: u64) -> Result<(), Cause> {
+    device.write_zeros(zeros, offset).map_err(|source| Cause::device(device, Doing::Writing, offset, source))
+}
+
+/// Whether there is nothing else in it: as is most of the seed partition.
+fn is_zero(data: &[u8]) -> bool {
+    data.chunks(BLOCK_SIZE).all(|block| *block == [0; BLOCK_SIZE][..block.len()])
 }
 
 fn read_at(device: &dyn Device, data: &mut [u8], offset: u64) -> Result<(), Cause> {
