@@ -4,7 +4,7 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use larder_qemu::BootMedium;
+use larder_qemu::{BootMedium, MachineBuilder};
 use larder_tests::{SharedVm, Story, TestVm};
 
 static VM: SharedVm = SharedVm::new();
@@ -16,12 +16,12 @@ const MEMORY: u32 = 4096;
 const SHORT: Duration = Duration::from_secs(60);
 
 fn vm() -> Result<MutexGuard<'static, TestVm>> {
-    VM.get(|| boot("hardware"))
+    VM.get(|| boot("hardware", |builder| builder))
 }
 
-fn boot(name: &str) -> Result<TestVm> {
+fn boot(name: &str, more: impl FnOnce(MachineBuilder) -> MachineBuilder) -> Result<TestVm> {
     let story = Story::begin(name)?;
-    let machine = story.machine(|builder| builder.medium(BootMedium::Nvme).memory_mib(MEMORY))?;
+    let machine = story.machine(|builder| more(builder.medium(BootMedium::Nvme).memory_mib(MEMORY)))?;
     let mut vm = story.boot(machine)?;
     vm.settle()?;
     Ok(vm)
@@ -30,12 +30,16 @@ fn boot(name: &str) -> Result<TestVm> {
 /// On a machine of its own: others put faults into the one that is shared.
 #[test]
 fn after_a_boot_the_hardware_was_looked_at_and_is_well_and_the_system_needs_little_memory() -> Result<()> {
-    let mut vm = boot("idle")?;
+    // With a screen, as servers have it.
+    let mut vm = boot("idle", |builder| builder.kernel_argument("console=tty0"))?;
     needs_little_memory(&mut vm)?;
     vm.expect("systemctl show -p Result --value larder-hardware", "success")?;
     vm.expect("cat /run/larder/findings/hardware.json", "[]")?;
     vm.expect("firstboot hardware check", "")?;
     vm.expect("firstboot status", "")?;
+    // Nobody has said anything of a pool, so whoever stands before the screen is asked.
+    vm.expect("systemctl is-active larder-setup-screen@tty1", "active")?;
+    vm.expect("tr -d '\\0' < /dev/vcs1 | grep -o 'This server has no pool yet'", "This server has no pool yet")?;
     let detected = vm.check("firstboot hardware detect")?;
     ensure!(
         detected.starts_with("qemu ") && detected.contains("exact"),

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod boot_disk;
 pub mod command;
 pub mod command_line;
+pub mod console;
 pub mod disk;
 pub mod fat;
 pub mod finding;

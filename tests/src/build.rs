@@ -56,7 +56,9 @@ fn build_larder() -> Result<PathBuf> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "larder", "--bin", "larder", "--profile", profile]);
+    // Of the whole workspace: what a package is compiled with depends on which others are, and `cargo test --workspace` has
+    // compiled everything like this already.
+    build.args(["build", "--quiet", "--workspace", "--bin", "larder", "--profile", profile]);
     build.arg("--target-dir").arg(target_folder()?).current_dir(workspace());
     run(&mut build)?;
     Ok(folder.join("larder"))

@@ -20,6 +20,8 @@ use super::plan::Plan;
 use super::setup::{Appliance, Journal, Ways, begin, run};
 use super::status::Report;
 use crate::apply;
+use crate::command::Run;
+use crate::console::Console;
 use crate::disk::Machine;
 use crate::finding::{Finding, Severity};
 use crate::key::{RecoveryKey, Slot};
@@ -55,11 +57,26 @@ fn bring(root: &Path) -> anyhow::Result<Vec<Finding>> {
     {
         import(&known).context("importing the pool")?;
     } else if let Some(waiting) = set_up(journal)? {
+        ask(root)?;
         return Ok(vec![waiting]);
     }
-    let Some(known) = Known::read(root)? else { return Ok(Vec::new()) };
+    let Some(known) = Known::read(root)? else {
+        ask(root)?;
+        return Ok(Vec::new());
+    };
     start_timers(root, &known.name)?;
     Ok(Report::new(root)?.map(|report| report.findings).unwrap_or_default())
+}
+
+/// Has the screen ask what the settings leave open. Who has a serial line has a shell there, or another machine.
+fn ask(root: &Path) -> anyhow::Result<()> {
+    for console in Console::all(root) {
+        if let Console::Screen(name) = console {
+            let unit = format!("larder-setup-screen@{name}.service");
+            Run::new("systemctl").args(["start", "--no-block", &unit]).done()?;
+        }
+    }
+    Ok(())
 }
 
 /// Sets the pool up, or goes on with that, as long as nobody has to be asked; otherwise says who waits for what.

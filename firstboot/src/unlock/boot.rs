@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Opened;
 use crate::command::Run;
+use crate::console::Console;
 use crate::finding::{Finding, Severity};
 use crate::key::{Refusal, Slot, SlotStore as _, Vault};
 use crate::status;
@@ -31,7 +32,9 @@ pub fn at_boot(root: &Path) -> anyhow::Result<()> {
     findings.iter().for_each(|finding| println!("{finding}"));
     findings.push(locked(&vault));
     status::record(root, TOPIC, &findings)?;
-    consoles(root).iter().try_for_each(|unit| Run::new("systemctl").args(["start", "--no-block", unit]).done())
+    units(&Console::all(root))
+        .iter()
+        .try_for_each(|unit| Run::new("systemctl").args(["start", "--no-block", unit]).done())
 }
 
 /// Tries the ways that need nobody, one after the other; what is wrong with those that should have worked.
@@ -85,18 +88,13 @@ fn locked(vault: &Vault) -> Finding {
     }
 }
 
-/// The units that ask, one for each console of the kernel.
-fn consoles(root: &Path) -> Vec<String> {
-    let active = std::fs::read_to_string(root.join("sys/class/tty/console/active")).unwrap_or_default();
-    let unit = |console: &str| match console {
-        // The screen, whichever terminal is shown on it.
-        "tty0" => "larder-unlock-screen@tty1.service".to_owned(),
-        screen if screen.strip_prefix("tty").is_some_and(|rest| rest.parse::<u8>().is_ok()) => {
-            format!("larder-unlock-screen@{screen}.service")
-        }
-        serial => format!("larder-unlock-serial@{serial}.service"),
+/// The units that ask, one for each console.
+fn units(consoles: &[Console]) -> Vec<String> {
+    let unit = |console: &Console| match console {
+        Console::Screen(name) => format!("larder-unlock-screen@{name}.service"),
+        Console::Serial(name) => format!("larder-unlock-serial@{name}.service"),
     };
-    active.split_whitespace().map(unit).collect()
+    consoles.iter().map(unit).collect()
 }
 
 #[cfg(test)]
@@ -105,12 +103,8 @@ mod tests {
 
     #[test]
     fn every_console_asks() {
-        let root = tempfile::tempdir().unwrap();
-        assert!(consoles(root.path()).is_empty());
-        let folder = root.path().join("sys/class/tty/console");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("active"), "ttyS0 tty0\n").unwrap();
-        assert_eq!(consoles(root.path()), ["larder-unlock-serial@ttyS0.service", "larder-unlock-screen@tty1.service"]);
+        let consoles = [Console::Serial("ttyS0".to_owned()), Console::Screen("tty1".to_owned())];
+        assert_eq!(units(&consoles), ["larder-unlock-serial@ttyS0.service", "larder-unlock-screen@tty1.service"]);
     }
 
     #[test]
