@@ -12,6 +12,7 @@
 //! MIRROR/pool/…                                               the packages
 //! ```
 
+mod debian_version;
 mod index;
 mod newest;
 pub mod packages;

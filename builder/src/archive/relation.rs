@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use debversion::Version;
+pub use super::debian_version::{Version, is_version};
 
 /// Alternatives, the preferred one first.
 pub type Group<'a> = Vec<Relation<'a>>;
@@ -182,26 +182,9 @@ pub fn is_architecture(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// Policy 5.6.12. What passes here can always be given to [`version`].
-pub fn is_version(text: &str) -> bool {
-    let rest = match text.split_once(':') {
-        // Nine digits fit every reader's idea of an epoch.
-        Some((epoch, _)) if epoch.is_empty() || epoch.len() > 9 || !epoch.bytes().all(|byte| byte.is_ascii_digit()) => {
-            return false;
-        }
-        Some((_, rest)) => rest,
-        None => text,
-    };
-    !rest.is_empty()
-        && !rest.ends_with('-')
-        && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+:~-".contains(&byte))
-        && !rest.starts_with('-')
-}
-
 /// Reads a version.
 pub fn version(text: &str) -> anyhow::Result<Version> {
-    anyhow::ensure!(is_version(text), "`{text}` is no version");
-    text.parse().map_err(|error| anyhow::anyhow!("`{text}` is no version: {error}"))
+    Ok(text.parse()?)
 }
 
 #[cfg(test)]

@@ -10,9 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use debversion::Version;
-
-use crate::archive::relation;
+use crate::archive::relation::{self, Version};
 
 /// What the entries between two versions name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,13 +5,12 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use debversion::Version;
 use flate2::read::MultiGzDecoder;
 use serde::Serialize;
 
 use super::changelog::{self, Named};
 use super::side::Side;
-use crate::archive::relation;
+use crate::archive::relation::{self, Version};
 use crate::deb::{self, Control, Deb, Source};
 use crate::lock::{LockedPackage, by_label};
 use crate::profile::Profile;

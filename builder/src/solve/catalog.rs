@@ -4,11 +4,10 @@ use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
-use debversion::Version;
 use resolvo::{DenseIndex as _, SolvableId};
 
 use super::PackageRequest;
-use crate::archive::relation::{self, Relation};
+use crate::archive::relation::{self, Relation, Version};
 use crate::archive::{PackageId, PackageView, Universe};
 use crate::report::Mistake;
 

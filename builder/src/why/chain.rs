@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use anyhow::Context as _;
-use debversion::Version;
 
-use crate::archive::relation::{self, Relation};
+use crate::archive::relation::{self, Relation, Version};
 use crate::lock::LockedPackage;
 use crate::solve::PackageRequest;
 use crate::tree::UnpackedPackage;
