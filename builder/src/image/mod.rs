@@ -17,5 +17,3 @@ pub mod source;
 pub mod sparse;
 
 pub use firstboot::version;
-
-pub use firstboot::version;
