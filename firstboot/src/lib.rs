@@ -5,6 +5,7 @@ pub mod boot_disk;
 pub mod command;
 pub mod command_line;
 pub mod disk;
+pub mod esp;
 pub mod fat;
 pub mod finding;
 pub mod flash;
