@@ -1,5 +1,6 @@
 //! Shared library of the appliance: what its program and the image builder must agree on.
 pub mod apply;
+pub mod assess;
 pub mod boot;
 pub mod boot_disk;
 pub mod command;

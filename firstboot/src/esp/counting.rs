@@ -1,13 +1,14 @@
 //! Which names change when: pure functions over the names.
 
 use super::name::{Tries, UkiName};
+use crate::version::Version;
 
 /// The systems on an ESP.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Systems {
     /// The one that runs; `None` when its UKI is not there (started by hand from somewhere else).
     pub running: Option<UkiName>,
-    /// All others, sorted.
+    /// All others, the newest last.
     pub others: Vec<UkiName>,
 }
 
@@ -46,17 +47,16 @@ impl Systems {
     }
 
     /// Versions that were started as often as they may without ever becoming good.
-    pub fn failed(&self) -> impl Iterator<Item = &str> {
-        let running = self.running.as_ref().map(|name| name.version.as_str());
-        self.others
-            .iter()
-            .filter(move |name| name.is_used_up() && Some(name.version.as_str()) != running)
-            .map(|name| &*name.version)
+    pub fn failed(&self) -> impl Iterator<Item = &Version> {
+        let running = self.running.as_ref().map(|name| &name.version);
+        let others = self.others.iter().filter(move |name| name.is_used_up() && Some(&name.version) != running);
+        others.map(|name| &name.version)
     }
 
-    /// A system that waits for its first start: it has all its tries, and `is_newer` than the one that runs.
-    pub fn staged(&self, is_newer: impl Fn(&str) -> bool) -> Option<&UkiName> {
-        self.others.iter().rfind(|name| name.tries == Some(Tries::FULL) && is_newer(&name.version))
+    /// A system that the boot loader will start next, as it has tries and is newer than the one that runs.
+    pub fn staged(&self) -> Option<&UkiName> {
+        let running = &self.running.as_ref()?.version;
+        self.others.iter().rfind(|name| !name.is_used_up() && name.version.is_newer_than(running))
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     fn a_system_that_gives_up_leaves_its_place_to_the_other_one() {
         let systems = systems("2+2-1", &["1+3"]);
         assert_eq!(to(systems.give_up()).unwrap(), "larder_2+0-3.efi");
-        assert_eq!(systems.fallback().unwrap().version, "1");
+        assert_eq!(systems.fallback().unwrap().version.as_str(), "1");
     }
 
     #[test]
@@ -103,15 +103,14 @@ mod tests {
 
     #[test]
     fn what_has_used_up_its_tries_has_failed() {
-        let versions = |systems: Systems| systems.failed().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(versions(systems("1+2-1", &["2+0-3"])), ["2"]);
-        assert!(versions(systems("1+0-3", &["2+3"])).is_empty());
+        let versions = |systems: &Systems| systems.failed().map(Version::to_string).collect::<Vec<_>>();
+        assert_eq!(versions(&systems("1+2-1", &["2+0-3"])), ["2"]);
+        assert!(versions(&systems("1+0-3", &["2+3"])).is_empty());
     }
 
     #[test]
-    fn a_newer_system_that_was_never_started_is_staged() {
-        let systems = systems("2+3", &["1+3", "3+3"]);
-        assert_eq!(systems.staged(|version| version > "2").unwrap().version, "3");
-        assert_eq!(systems.staged(|version| version > "3"), None);
+    fn a_newer_system_that_has_tries_is_staged() {
+        assert_eq!(systems("9+3", &["1+3", "10+3"]).staged().unwrap().version.as_str(), "10");
+        assert_eq!(systems("9+3", &["1+3", "10+0-3"]).staged(), None);
     }
 }

@@ -101,7 +101,7 @@ pub fn systems(esp: &dyn Esp, running: &RootHash) -> anyhow::Result<Systems> {
             _ => systems.others.push(name),
         }
     }
-    systems.others.sort();
+    systems.others.sort_by(|one, other| one.version.order(&other.version));
     Ok(systems)
 }
 
@@ -157,7 +157,7 @@ mod tests {
         let esp = Simulated::new(esp(), &|| Ok(()));
         let systems = systems(&esp, &hash(2)).unwrap();
         assert_eq!(systems.running.unwrap().to_string(), "larder_2+2-1.efi");
-        assert_eq!(systems.others.iter().map(|name| &*name.version).collect::<Vec<_>>(), ["0", "1"]);
+        assert_eq!(systems.others.iter().map(|name| name.version.as_str()).collect::<Vec<_>>(), ["0", "1"]);
     }
 
     #[test]

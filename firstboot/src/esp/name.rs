@@ -7,15 +7,16 @@
 use std::fmt;
 
 use crate::layout::{SYSTEM_PREFIX, TRIES};
+use crate::version::Version;
 
 /// Ends the name of every UKI.
 const SUFFIX: &str = ".efi";
 
 /// Name of a UKI of larder's.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UkiName {
     /// Version of the system that it starts.
-    pub version: String,
+    pub version: Version,
     /// What is counted; nothing in a name without a counter.
     pub tries: Option<Tries>,
 }
@@ -48,8 +49,8 @@ impl Tries {
 
 impl UkiName {
     /// That of a system with all its tries.
-    pub fn full(version: &str) -> Self {
-        Self { version: version.to_owned(), tries: Some(Tries::FULL) }
+    pub fn full(version: &Version) -> Self {
+        Self { version: version.clone(), tries: Some(Tries::FULL) }
     }
 
     /// The same UKI with another counter.
@@ -70,7 +71,7 @@ impl UkiName {
             Some((version, counter)) => (version, Some(Tries::parse(counter)?)),
             None => (rest, None),
         };
-        (!version.is_empty()).then(|| Self { version: version.to_owned(), tries })
+        Some(Self { version: version.parse().ok()?, tries })
     }
 
     /// Whether the boot loader starts it only when there is nothing else.
@@ -135,7 +136,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_name_comes_back(version in "[0-9a-z][0-9a-z.~^-]{0,20}", left in 0..1000_u32, done in 0..1000_u32) {
-            let name = UkiName { version, tries: Some(Tries { left, done }) };
+            let name = UkiName { version: version.parse().unwrap(), tries: Some(Tries { left, done }) };
             prop_assert_eq!(UkiName::parse(&name.to_string()), Some(name));
         }
 
