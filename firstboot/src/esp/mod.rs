@@ -105,8 +105,11 @@ pub fn systems(esp: &dyn Esp, running: &RootHash) -> anyhow::Result<Systems> {
     Ok(systems)
 }
 
-/// The root hash in the command line of a UKI.
-fn root_hash(esp: &dyn Esp, file: &str, size: u64) -> anyhow::Result<Option<RootHash>> {
+/// The root hash in the command line of the UKI `file`, which has `size` bytes.
+///
+/// # Errors
+/// It cannot be read, or is no UKI.
+pub fn root_hash(esp: &dyn Esp, file: &str, size: u64) -> anyhow::Result<Option<RootHash>> {
     let mut header = vec![0; HEADER.min(size) as usize];
     esp.read_at(file, &mut header, 0)?;
     let Some((start, length)) = Pe::parse(&header)?.section_range(".cmdline")? else { return Ok(None) };

@@ -18,10 +18,12 @@
 //! so that nothing can be mixed; the `tough` crate would bring four roles, tokio and a C library for the same.
 
 pub mod channel;
+pub mod engine;
 pub mod envelope;
 pub mod keys;
 pub mod patch;
 pub mod recipe;
+pub mod slot;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,5 +129,9 @@ pub enum TrustError {
     },
 }
 
+#[cfg(test)]
+mod engine_tests;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod tests;
