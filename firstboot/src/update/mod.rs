@@ -18,12 +18,15 @@
 //! so that nothing can be mixed; the `tough` crate would bring four roles, tokio and a C library for the same.
 
 pub mod channel;
+pub mod client;
 pub mod engine;
 pub mod envelope;
 pub mod keys;
 pub mod patch;
 pub mod recipe;
 pub mod slot;
+pub mod source;
+pub mod trust;
 
 use serde::{Deserialize, Serialize};
 

@@ -12,11 +12,11 @@ use super::{MAX_ENVELOPE, Object, TrustError, patch};
 use crate::hash::Hash;
 use crate::verity::RootHash;
 
-fn pair() -> KeyPair {
+pub(super) fn pair() -> KeyPair {
     KeyPair::generate_unencrypted_keypair().unwrap()
 }
 
-fn sign(mut envelope: Envelope, pairs: &[&KeyPair]) -> Envelope {
+pub(super) fn sign(mut envelope: Envelope, pairs: &[&KeyPair]) -> Envelope {
     for pair in pairs {
         let payload = envelope.payload.as_bytes();
         let signature = minisign::sign(Some(&pair.pk), &pair.sk, payload, Some("larder"), None).unwrap();
@@ -25,7 +25,7 @@ fn sign(mut envelope: Envelope, pairs: &[&KeyPair]) -> Envelope {
     envelope
 }
 
-fn keys(version: u32, pairs: &[&KeyPair], threshold: u32) -> Envelope {
+pub(super) fn keys(version: u32, pairs: &[&KeyPair], threshold: u32) -> Envelope {
     let keys = pairs.iter().map(|pair| pair.pk.to_base64()).collect();
     Envelope::unsigned(&Keys { version, keys, threshold }).unwrap()
 }
@@ -49,7 +49,7 @@ fn release(version: &str) -> Release {
     }
 }
 
-fn channel(serial: u64, releases: &[&str]) -> Channel {
+pub(super) fn channel(serial: u64, releases: &[&str]) -> Channel {
     Channel {
         channel: "stable".to_owned(),
         profile: "nas".to_owned(),
