@@ -17,6 +17,7 @@
 //! number that never goes down, and that the channel is the one asked for, for this profile. There is one file to a channel,
 //! so that nothing can be mixed; the `tough` crate would bring four roles, tokio and a C library for the same.
 
+pub mod automatic;
 pub mod channel;
 pub mod client;
 pub mod engine;
