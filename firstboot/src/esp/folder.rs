@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{AT_FDCWD, PosixFadviseAdvice, RenameFlags, posix_fadvise, renameat2};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::{Esp, FileEntry};
 use crate::layout::UKI_FOLDER;
@@ -76,8 +76,11 @@ impl Esp for Folder {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        // Never over another UKI.
-        Ok(renameat2(AT_FDCWD, &self.path(from), AT_FDCWD, &self.path(to), RenameFlags::RENAME_NOREPLACE)?)
+        // Never over another UKI. Nobody else writes here.
+        if self.path(to).exists() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("there is a {to}")));
+        }
+        fs_err::rename(self.path(from), self.path(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -23,7 +23,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 pub use keys::{Keys, MIN_PASSPHRASE, MIN_PIN, Tang, TangUrl, Thumbprint, Tpm};
-pub use mistakes::mistakes;
+pub use mistakes::{mistakes, understood};
 pub use network::{Address, Interface, Network};
 pub use pool::{DiskId, Layout, Pool, PoolName};
 pub use reference::reference;
