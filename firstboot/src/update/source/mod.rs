@@ -127,7 +127,7 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            attempts: 6,
+            attempts: 5,
             pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(60),
             stall: Duration::from_secs(30),
