@@ -23,6 +23,7 @@ use crate::finding::{Finding, Severity};
 use crate::health::System;
 use crate::pool::Known;
 use crate::status;
+use crate::update::client;
 use crate::verity::RootHash;
 use crate::version::Version;
 use crate::zfs::{self, PoolStatus};
@@ -158,6 +159,8 @@ fn last_resort() -> Finding {
 pub fn gate() -> anyhow::Result<(Vec<Finding>, Verdict)> {
     let root = Path::new("/");
     let faults = System::at(root).settled_faults();
+    // What was known of updates before the restart; that it cannot be told is no reason for another one.
+    let _ = client::tell(root);
     let judged =
         Assessment::new(root, &Folder::here(), crate::command_line::root_hash()?).and_then(|mut assessment| {
             assessment.tell()?;

@@ -10,7 +10,7 @@ use firstboot::command::Run;
 use firstboot::command_line;
 use firstboot::disk::Size;
 use firstboot::esp::{self, Folder, UkiName};
-use firstboot::report::Mistake;
+use firstboot::report::{self, Mistake};
 use firstboot::settings::sources::Places;
 use firstboot::settings::{Automatic, Settings, Updates};
 use firstboot::update::automatic;
@@ -18,7 +18,7 @@ use firstboot::update::channel::{Making, Release};
 use firstboot::update::client::{self, Checked, Client, Watch, Wishes};
 use firstboot::update::engine::Stage;
 use firstboot::version::Version;
-use jiff::Zoned;
+use jiff::Timestamp;
 
 use super::progress::Line;
 
@@ -171,19 +171,26 @@ fn describe(name: &UkiName, systems: &esp::Systems, memory: &Memory) -> String {
     }
 }
 
-/// What the timer starts, every hour.
+/// What the timer starts, every hour. What is wrong is told, and no failure of a unit.
 fn auto() -> anyhow::Result<()> {
     let Ok(settings) = settings() else { return Ok(()) };
-    let updates = &settings.updates;
-    let now = Zoned::now();
-    let hour = (now.hour().unsigned_abs().into(), now.minute().unsigned_abs().into());
-    let last = client::last_check(ROOT.as_ref())?;
-    if !automatic::is_due(updates, last.as_ref().map(|checked| checked.at), now.timestamp(), hour) {
+    let last = client::last_check(ROOT.as_ref())?.map(|checked| checked.at);
+    let now = Timestamp::now();
+    if !automatic::is_due(&settings.updates, last, now, automatic::local_time(now, &settings.system.timezone)) {
         return Ok(());
     }
-    let checked = Client::here(updates)?.check()?;
+    if let Err(error) = look_and_install(&settings.updates) {
+        eprint!("{}", report::render(&error, None));
+        automatic::tell_failure(ROOT.as_ref(), last, now, &error)?;
+    }
+    Ok(())
+}
+
+fn look_and_install(updates: &Updates) -> anyhow::Result<()> {
+    let client = Client::here(updates)?;
+    let checked = client.check()?;
     print_checked(&checked);
-    let is_wanted = checked.newer.is_some_and(|newer| newer.failed.is_none());
+    let is_wanted = checked.newer.is_some_and(|newer| newer.failed.is_none()) && client.staged().is_none();
     if updates.automatic == Automatic::Install && is_wanted {
         install_from(updates, &Wishes::default()).context("installing it")?;
     }

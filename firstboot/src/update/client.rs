@@ -153,6 +153,11 @@ impl<'a> Client<'a> {
         })
     }
 
+    /// The version that is installed already and starts next, if there is one.
+    pub fn staged(&self) -> Option<&Version> {
+        self.systems.staged().map(|name| &name.version)
+    }
+
     fn offer(&self) -> anyhow::Result<Offer> {
         let channel = self.settings.channel.as_str();
         let question = Question { channel, profile: &self.profile, now: Timestamp::now() };

@@ -114,7 +114,8 @@ impl Engine<'_> {
     pub fn install(&self, payload: &mut dyn Payload) -> anyhow::Result<Summary> {
         let systems = esp::systems(self.esp, &self.running)?;
         let running = systems.running.context("the running system's UKI is not on the ESP")?;
-        for other in &systems.others {
+        // Of two files of the running system, which a torn rename may have left, one is the other's content, too.
+        for other in systems.others.iter().filter(|other| other.version != running.version) {
             self.esp.remove(&other.to_string()).with_context(|| format!("removing {other}"))?;
         }
         self.esp.sync().context("writing the ESP")?;
