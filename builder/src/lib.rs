@@ -10,7 +10,6 @@ pub mod deb;
 pub mod diff;
 pub mod elf;
 pub mod fetch;
-pub mod hash;
 pub mod image;
 pub mod initrd;
 pub mod kernel;
@@ -32,4 +31,4 @@ pub mod tools;
 pub mod tree;
 pub mod why;
 
-pub use firstboot::{suggest, toml_file};
+pub use firstboot::{hash, suggest, toml_file};

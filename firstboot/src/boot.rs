@@ -18,8 +18,8 @@ use anyhow::Context as _;
 use crate::apply::{Prepared, TOPIC};
 use crate::finding::{Finding, Severity};
 use crate::identity::{self, Identity};
-use crate::settings::sources::{Found, Places};
-use crate::settings::{FILE_NAME, mistakes};
+use crate::settings::sources::{Found, Places, Source};
+use crate::settings::{FILE_NAME, mistakes, understood};
 use crate::state::State;
 use crate::{report, status};
 
@@ -111,6 +111,9 @@ impl Boot {
                 Err(error) => findings.push(failure("settings-not-readable", &error, "put them there anew")),
                 Ok(Some(found)) => match wrong(&found) {
                     None => return Some(found),
+                    Some(_) if found.source == Source::State && is_of_a_newer_version(&found, findings) => {
+                        return Some(found);
+                    }
                     finding => findings.extend(finding),
                 },
             }
@@ -119,9 +122,14 @@ impl Boot {
     }
 
     fn put_into_force(&self, found: &Found, state: Option<&State>) -> anyhow::Result<()> {
-        let prepared = Prepared::new(&self.root, &found.text, &found.source.to_string())?;
+        let name = found.source.to_string();
+        let understood = understood(&found.text, &name).unwrap_or_else(|| found.text.to_string());
+        let is_complete = understood == *found.text;
+        let prepared = Prepared::new(&self.root, if is_complete { &found.text } else { &understood }, &name)?;
         prepared.changes.write(&self.root)?;
         match state {
+            // What a newer version has added stays there for it.
+            Some(_) if !is_complete && found.source == Source::State => Ok(()),
             Some(state) => prepared.keep(state),
             None => self.keep_later(FILE_NAME, prepared.kept().as_bytes()),
         }
@@ -132,6 +140,26 @@ impl Boot {
         fs_err::create_dir_all(&folder)?;
         fs_err::write(folder.join(name), content).context("putting aside what has to be kept")
     }
+}
+
+/// Whether what was applied makes sense without what is not known here: a newer version has applied it, and this one runs in
+/// its place. Says so.
+fn is_of_a_newer_version(found: &Found, findings: &mut Vec<Finding>) -> bool {
+    let place = found.source.to_string();
+    if understood(&found.text, &place).is_none() {
+        return false;
+    }
+    let unknown: Vec<_> = mistakes(&found.text, &place).into_iter().map(|mistake| one_line(&mistake.into())).collect();
+    findings.push(Finding {
+        id: "settings-of-a-newer-version".into(),
+        severity: Severity::Warning,
+        message: format!(
+            "a newer version has applied settings that this one does not know, and leaves aside: {}",
+            unknown.join("; ")
+        ),
+        next: "update again when there is a version that works; nothing has to be done to the settings".into(),
+    });
+    true
 }
 
 /// What is wrong with settings, if anything is.
@@ -237,6 +265,19 @@ mod tests {
         assert_eq!(findings[0].id, "settings-wrong");
         assert_eq!(read(&computer, "etc/hostname"), "nas\n");
         assert_eq!(boot(&computer).settings().unwrap(), []);
+    }
+
+    #[test]
+    fn settings_of_a_newer_version_are_in_force_as_far_as_they_are_known_and_stay_as_they_are() {
+        let computer = computer();
+        complete(&computer);
+        let newer = "schema = 1\n[system]\nhostname = \"nas\"\n[shares]\nphotos = true\n";
+        computer.put("state/larder/nas.toml", newer);
+        computer.put_on_seed(FILE_NAME, "schema = 1\nsystem.hostname = \"other\"\n");
+        let findings = boot(&computer).settings().unwrap();
+        assert_eq!(findings.iter().map(|finding| &*finding.id).collect::<Vec<_>>(), ["settings-of-a-newer-version"]);
+        assert_eq!(read(&computer, "etc/hostname"), "nas\n");
+        assert_eq!(read(&computer, "state/larder/nas.toml"), newer);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! Shared library of the appliance: what its program and the image builder must agree on.
 pub mod apply;
+pub mod assess;
 pub mod boot;
 pub mod boot_disk;
 pub mod command;
 pub mod command_line;
 pub mod console;
 pub mod disk;
+pub mod esp;
 pub mod fat;
 pub mod finding;
 pub mod flash;
 pub mod hardware;
+pub mod hash;
 pub mod health;
 pub mod identity;
 pub mod install;
@@ -27,6 +30,8 @@ pub mod suggest;
 pub mod toml_file;
 pub mod tpm;
 pub mod unlock;
+pub mod update;
 pub mod verity;
+pub mod version;
 pub mod wizard;
 pub mod zfs;

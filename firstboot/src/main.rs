@@ -14,6 +14,7 @@ use cli::pool::{self, AdoptArgs, PlanArgs, SetupArgs};
 use cli::settings::{self, ApplyArgs, CheckArgs};
 use cli::status;
 use cli::unlock;
+use cli::update::{self, UpdateVerb};
 use firstboot::boot_disk;
 use firstboot::health::System;
 use firstboot::report;
@@ -33,6 +34,9 @@ enum Verb {
         /// Prints the findings as JSON.
         #[arg(long)]
         json: bool,
+        /// Restarts the machine when it is not, if there is another system to turn to.
+        #[arg(long, hide = true)]
+        gate: bool,
     },
     /// Says what is wrong with the appliance, as far as it is known; exit status 1 when something is.
     Status {
@@ -66,6 +70,11 @@ enum Verb {
     Setup(SetupArgs),
     /// Takes over a pool that another boot medium has set up: the pool and a key bring back settings and identity.
     Adopt(AdoptArgs),
+    /// Looks for newer versions of the system and installs them beside the running one.
+    Update {
+        #[command(subcommand)]
+        verb: UpdateVerb,
+    },
     /// What the units of the image start.
     #[command(hide = true)]
     Boot {
@@ -84,7 +93,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
-        Verb::Health { json } => cli::print(&System::at("/").faults(), json),
+        Verb::Health { gate: true, .. } => update::gate(),
+        Verb::Health { json, gate: false } => cli::print(&System::at("/").faults(), json),
         Verb::Status { json } => status::show(json),
         Verb::Hardware { verb } => hardware::run(&verb),
         Verb::Install(args) => install::run(&args),
@@ -95,6 +105,7 @@ fn main() -> ExitCode {
         Verb::Plan(args) => pool::plan(&args),
         Verb::Setup(args) => pool::setup(&args),
         Verb::Adopt(args) => pool::adopt(&args),
+        Verb::Update { verb } => update::run(&verb),
         Verb::Boot { verb } => boot::run(&verb),
         Verb::OnBootDisk { partition } => on_boot_disk(&partition),
     };

@@ -258,6 +258,38 @@ impl Tree {
         salted.root(data, out, &tree).map_err(|error| VerityError::Io("reading the top of the hash tree", error))
     }
 
+    /// The whole tree with its superblock, over data that `read` gives in pieces of up to `piece` bytes (offset, length). Takes
+    /// an 127th of the data in memory.
+    ///
+    /// # Errors
+    /// That of `read`.
+    pub fn in_memory<E>(
+        &self,
+        piece: usize,
+        mut read: impl FnMut(u64, usize) -> Result<Vec<u8>, E>,
+    ) -> Result<(RootHash, Vec<u8>), E> {
+        let salted = Salted::new(&SALT);
+        let size = self.data_blocks * BLOCK_SIZE as u64;
+        let mut digests = Vec::with_capacity((self.data_blocks as usize + 1) * DIGEST_SIZE);
+        for at in (0..size).step_by(piece) {
+            let length = (size - at).min(piece as u64) as usize;
+            digests.extend(salted.digests(&read(at, length)?));
+        }
+        let mut levels = Vec::new();
+        while digests.len() > DIGEST_SIZE {
+            digests.resize(digests.len().next_multiple_of(BLOCK_SIZE), 0);
+            let above = salted.digests(&digests);
+            levels.push(std::mem::replace(&mut digests, above));
+        }
+        let root_hash = RootHash(std::array::from_fn(|i| digests[i]));
+        // Nothing vouches for it, and nobody asks for more than that it differs.
+        let uuid = root_hash.verity_partition_uuid();
+        let superblock = Superblock { uuid, data_blocks: self.data_blocks, salt: SALT.to_vec() };
+        let mut tree = superblock.to_block().to_vec();
+        levels.into_iter().rev().for_each(|level| tree.extend(level));
+        Ok((root_hash, tree))
+    }
+
     /// Each level with what its digests stand for, top level first.
     fn rows<'a>(&'a self, data: Region<'a>, tree: Region<'a>) -> impl DoubleEndedIterator<Item = Row<'a>> {
         self.levels.iter().enumerate().map(move |(i, parents)| match self.levels.get(i + 1) {
@@ -365,6 +397,11 @@ impl Salted {
 
     fn digest(&self, block: &[u8]) -> [u8; DIGEST_SIZE] {
         self.0.clone().chain_update(block).finalize().into()
+    }
+
+    /// The digests of several blocks, one after another.
+    fn digests(&self, blocks: &[u8]) -> Vec<u8> {
+        blocks.par_chunks(BLOCK_SIZE).flat_map_iter(|block| self.digest(block)).collect()
     }
 
     fn root(&self, data: Region<'_>, tree: Region<'_>, shape: &Tree) -> io::Result<RootHash> {

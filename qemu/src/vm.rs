@@ -127,6 +127,13 @@ impl Vm {
         watch.until("sign of life after the reboot", timeout, || guest.hello(old.as_deref())).map(drop)
     }
 
+    /// Waits until the guest answers after a restart that it makes by itself, be it because its kernel has panicked.
+    pub fn wait_restart(&mut self, timeout: Duration) -> Result<()> {
+        let (watch, guest) = self.agent();
+        let old = guest.boot_id.clone();
+        watch.until_even_dead("sign of life after a restart", timeout, || guest.hello(old.as_deref())).map(drop)
+    }
+
     /// Pulls NVMe disk `index` out of the running machine. The slot's button is pressed and the guest's driver lets
     /// go, so requests under way end in order; what is on the disk stays there.
     pub fn pull_disk(&mut self, index: usize) -> Result<()> {

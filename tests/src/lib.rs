@@ -10,12 +10,16 @@
 
 mod build;
 mod ordinary;
+mod releases;
+mod server;
 mod slots;
 mod story;
 mod verity;
 
 pub use build::{image, larder, target_folder, workspace};
 pub use ordinary::OrdinaryUser;
+pub use releases::{Releases, releases};
+pub use server::{Fault, WebServer};
 pub use slots::Slot;
 pub use story::{BOOT, SharedVm, Story, TestVm};
 pub use verity::VerityTree;

@@ -1,6 +1,7 @@
 //! A story: one machine from its first boot to its end.
 
 use std::ops::{Deref, DerefMut};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -34,12 +35,17 @@ impl Story {
 
     /// A machine with the image under test and the guest agent; `more` adds what the story needs.
     pub fn machine(&self, more: impl FnOnce(MachineBuilder) -> MachineBuilder) -> Result<Machine> {
+        self.machine_with(&build::image()?, more)
+    }
+
+    /// The same with another image.
+    pub fn machine_with(&self, image: &Path, more: impl FnOnce(MachineBuilder) -> MachineBuilder) -> Result<Machine> {
         let log = build::target_folder()?.join("vm-logs").join(format!("{}.log", self.name));
         if let Some(folder) = log.parent() {
             fs_err::create_dir_all(folder)?;
         }
         fs_err::write(&log, "")?;
-        let builder = Machine::with_image(build::image()?).agent().log_to(log);
+        let builder = Machine::with_image(image).agent().log_to(log);
         more(builder).build(launcher()?).context("putting the machine together")
     }
 

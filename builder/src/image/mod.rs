@@ -15,4 +15,5 @@ pub mod mtree;
 pub mod output;
 pub mod source;
 pub mod sparse;
-pub mod version;
+
+pub use firstboot::version;

@@ -10,6 +10,7 @@ pub(crate) mod settings;
 pub(crate) mod status;
 mod terminal;
 pub(crate) mod unlock;
+pub(crate) mod update;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -24,6 +24,11 @@ struct State {
 }
 
 impl Line {
+    /// Something of `bytes` begins.
+    pub(super) fn begin_with(&self, what: &'static str, bytes: u64) {
+        self.with(|state| *state = Some(State { what, total: bytes, done: 0, start: Instant::now(), said: None }));
+    }
+
     fn with(&self, change: impl FnOnce(&mut Option<State>)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -35,7 +40,7 @@ impl Watch for Line {
             Phase::Writing => "writing",
             Phase::Verifying => "verifying",
         };
-        self.with(|state| *state = Some(State { what, total: bytes, done: 0, start: Instant::now(), said: None }));
+        self.begin_with(what, bytes);
     }
 
     fn advance(&self, bytes: u64) {

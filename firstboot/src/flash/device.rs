@@ -99,6 +99,14 @@ impl FileDevice {
         Self::open_path(path, OFlag::empty(), IMAGE_SECTOR)
     }
 
+    /// Opens a disk of which others use parts, for whoever knows which parts these are.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open_in_use(path: &Path, sector: u32) -> io::Result<Self> {
+        Self::open_path(path, OFlag::empty(), sector)
+    }
+
     fn open_path(path: &Path, flags: OFlag, sector: u32) -> io::Result<Self> {
         let open = |flags: OFlag| OpenOptions::new().read(true).write(true).custom_flags(flags.bits()).open(path);
         let (file, cached) = match open(flags | OFlag::O_DIRECT) {

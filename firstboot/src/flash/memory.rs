@@ -11,14 +11,14 @@ const ALIGNMENT: usize = 4096;
 
 /// Bytes at an address that a disk can read from and write to by itself; zeros at first.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     length: usize,
 }
 
 impl Buffer {
-    pub(super) fn new(length: usize) -> Self {
+    pub(crate) fn new(length: usize) -> Self {
         // Never grows, so it stays where it is.
         let bytes = vec![0; length + ALIGNMENT];
         let start = bytes.as_ptr().addr().next_multiple_of(ALIGNMENT) - bytes.as_ptr().addr();

@@ -47,7 +47,7 @@ pub use source::Source;
 
 use crate::layout::HEAD_SIZE;
 use crate::verity::BLOCK_SIZE;
-use memory::Buffer;
+pub(crate) use memory::Buffer;
 
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

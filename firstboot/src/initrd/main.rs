@@ -35,6 +35,7 @@ use firstboot::command_line;
 use firstboot::verity::RootHash;
 use nix::sys::reboot::{RebootMode, reboot};
 
+use efi::Told;
 use slot::Slot;
 
 /// How long a disk may take to appear. Sticks behind slow hubs need up to ten seconds.
@@ -43,6 +44,14 @@ const PATIENCE: Duration = Duration::from_secs(45);
 const LOYALTY: Duration = Duration::from_secs(20);
 /// So that a person can read what is wrong.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
+/// The same when no other system is left, and nothing is gained by haste.
+const RESTART_LATER: Duration = Duration::from_secs(120);
+/// For whoever stands before a screen when no system is left that could start.
+const NO_SYSTEM_LEFT: &str = "larder: No system on this disk starts as it should; this one is tried once more.\n\
+    larder: Your data is on other disks, and nothing has happened to it. If this goes on:\n\
+    larder:   1. on another computer, write a stick: larder flash\n\
+    larder:   2. start this machine from it\n\
+    larder:   3. have it take over the pool, with your recovery key: firstboot adopt";
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 /// Tells systemd-repart that there is nothing to do; in a folder that [`mounts::root`] makes.
 const COMPLETE: &str = "/run/larder/disk-is-complete";
@@ -52,12 +61,14 @@ fn main() -> ExitCode {
         eprintln!("error: this is the init of larder's initrd, and of no use otherwise");
         return ExitCode::from(2);
     }
-    let error = match boot() {
+    let mut told = Told::default();
+    let error = match boot(&mut told) {
         Err(error) => error,
         Ok(never) => match never {},
     };
-    eprintln!("larder: {error:#}\nSystem damaged or its disk missing: restart in {} s", RESTART_AFTER.as_secs());
-    std::thread::sleep(RESTART_AFTER);
+    let pause = if told.is_last_resort { RESTART_LATER } else { RESTART_AFTER };
+    eprintln!("larder: {error:#}\nSystem damaged or its disk missing: restart in {} s", pause.as_secs());
+    std::thread::sleep(pause);
     match reboot(RebootMode::RB_AUTOBOOT) {
         // The kernel panics when its first process ends, and restarts after that (`panic=` on its command line).
         Err(_) => ExitCode::FAILURE,
@@ -65,11 +76,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn boot() -> anyhow::Result<Infallible> {
+fn boot(told: &mut Told) -> anyhow::Result<Infallible> {
     mounts::api().context("mounting /proc, /sys, /dev and /run")?;
     let root_hash = command_line::root_hash()?;
     modules::load_all()?;
-    let slot = find(&root_hash)?.with_context(|| format!("no disk holds the system with the root hash {root_hash}"))?;
+    *told = Told::read();
+    if told.is_last_resort {
+        // Before anything is read: a damaged block stops the kernel, and then nothing is said any more.
+        eprintln!("{NO_SYSTEM_LEFT}");
+    }
+    let slot =
+        find(&root_hash, told)?.with_context(|| format!("no disk holds the system with the root hash {root_hash}"))?;
     println!("larder: the system is on {slot}");
     let device = verity::open(&slot, &root_hash).context("preparing the verification of the root")?;
     mounts::root(&device)?;
@@ -81,9 +98,9 @@ fn boot() -> anyhow::Result<Infallible> {
 }
 
 /// The slot on the disk that the boot loader has come from; or on any, if that disk does not turn up.
-fn find(root_hash: &RootHash) -> anyhow::Result<Option<Slot>> {
+fn find(root_hash: &RootHash, told: &Told) -> anyhow::Result<Option<Slot>> {
     let start = Instant::now();
-    if let Some(partition) = efi::start_partition() {
+    if let Some(partition) = told.partition {
         let own = wait_until(start + LOYALTY, || Slot::find(root_hash, Some(partition)))?;
         if own.is_some() {
             return Ok(own);

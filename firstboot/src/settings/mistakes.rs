@@ -9,6 +9,18 @@ const MAX: usize = 20;
 /// What is wrong with the text of the file that people know as `name`, from its start to its end; nothing when it is right.
 /// Of several mistakes in one value, or behind one that makes the file no TOML, the first is told.
 pub fn mistakes(text: &str, name: &str) -> Vec<Mistake> {
+    take_out(text, name).1
+}
+
+/// The text without what is wrong with it, as far as the rest is right: for a file that another version has found right, and
+/// whose newer keys this one does not know.
+pub fn understood(text: &str, name: &str) -> Option<String> {
+    let (rest, _) = take_out(text, name);
+    Settings::parse(&rest, name).is_ok().then_some(rest)
+}
+
+/// What is left when all that is wrong was taken out, if it can be; and what that was.
+fn take_out(text: &str, name: &str) -> (String, Vec<Mistake>) {
     let mut rest = without_mark(text).to_owned();
     let mut found: Vec<(usize, Mistake)> = Vec::new();
     while let Err((mistake, offset)) = Settings::parse_or_locate(&rest, name) {
@@ -23,7 +35,7 @@ pub fn mistakes(text: &str, name: &str) -> Vec<Mistake> {
         }
     }
     found.sort_by_key(|(offset, _)| *offset);
-    found.into_iter().map(|(_, mistake)| mistake).collect()
+    (rest, found.into_iter().map(|(_, mistake)| mistake).collect())
 }
 
 /// The text with blanks in place of the value, or else the table, that the byte `offset` belongs to; so that everything else
@@ -67,14 +79,14 @@ mod tests {
         let text = "schema = 1\nhostname = \"nas\"\n[system]\nhostname = \"my nas\" # mine\ntimezon = \"UTC\"\n\
                     [netwrok]\ndns = []\n\n[network]\naddresses = [\n  \"192.168.1.10\",\n]\n[keys]\npassphrase = \"short\"\n";
         insta::assert_snapshot!(all(text), @r"
-        error: nas.toml:2:1: unknown field `hostname`, expected one of `schema`, `system`, `network`, `ssh`, `pool`, `keys`
+        error: nas.toml:2:1: unknown field `hostname`, expected one of `schema`, `system`, `network`, `ssh`, `pool`, `keys`, `updates`
 
         hint: `hostname` belongs into the table [system]
         error: nas.toml:4:12: `my nas` is no host name: it has ` `; use up to 63 letters, digits and hyphens, such as `nas`
         error: nas.toml:5:1: unknown field `timezon`, expected `hostname` or `timezone`
 
         hint: did you mean `timezone`?
-        error: nas.toml:6:2: unknown field `netwrok`, expected one of `schema`, `system`, `network`, `ssh`, `pool`, `keys`
+        error: nas.toml:6:2: unknown field `netwrok`, expected one of `schema`, `system`, `network`, `ssh`, `pool`, `keys`, `updates`
 
         hint: did you mean `network`?
         error: nas.toml:10:13: `192.168.1.10` is no address with the size of its network; write it as `192.168.1.10/24`
@@ -92,6 +104,15 @@ mod tests {
 
         hint: did you mean `hostname`?
         ");
+    }
+
+    #[test]
+    fn what_a_newer_version_has_added_is_left_aside_and_the_rest_counts() {
+        let text = "schema = 1\n[system]\nhostname = \"nas\"\nmood = \"good\"\n[shares]\nphotos = { path = \"x\" }\n\n[keys]\ntpm = \"sometimes\"\n";
+        let settings = Settings::parse(&understood(text, "nas.toml").unwrap(), "nas.toml").unwrap();
+        assert_eq!(settings.system.hostname.as_str(), "nas");
+        assert_eq!(understood("schema = 9\n", "nas.toml"), None);
+        assert_eq!(understood("\0\0\0", "nas.toml"), None);
     }
 
     proptest! {

@@ -15,6 +15,7 @@ mod secrets;
 pub mod sources;
 mod ssh;
 mod system;
+mod updates;
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -22,13 +23,14 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 pub use keys::{Keys, MIN_PASSPHRASE, MIN_PIN, Tang, TangUrl, Thumbprint, Tpm};
-pub use mistakes::mistakes;
+pub use mistakes::{mistakes, understood};
 pub use network::{Address, Interface, Network};
 pub use pool::{DiskId, Layout, Pool, PoolName};
 pub use reference::reference;
 pub use secrets::without_secrets;
 pub use ssh::{PublicKey, Ssh};
 pub use system::{HostName, System, TimeZone};
+pub use updates::{Automatic, ChannelName, Rate, ServerUrl, Updates, Window};
 
 use crate::report::Mistake;
 use crate::toml_file::{self, SchemaVersion};
@@ -73,6 +75,9 @@ pub struct Settings {
     /// What opens it.
     #[serde(default)]
     pub keys: Keys,
+    /// Where newer systems come from.
+    #[serde(default)]
+    pub updates: Updates,
 }
 
 /// Tables with their keys: for those who write a key into the wrong one.
@@ -82,6 +87,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("ssh", ssh::KEYS),
     ("pool", pool::KEYS),
     ("keys", keys::KEYS),
+    ("updates", updates::KEYS),
 ];
 
 impl Settings {

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{FILE_NAME, MAX_SIZE, Settings, text_of};
+use super::{FILE_NAME, MAX_SIZE, Settings, text_of, understood};
 use crate::boot_disk;
 use crate::fat::FatReader;
 use crate::layout::{BASIC_DATA_TYPE, SEED_LABEL};
@@ -71,12 +71,18 @@ pub struct Places {
 }
 
 impl Found {
-    /// Parses them.
+    /// Parses them. Of what was applied, by a newer version perhaps, what is not known here is left aside.
     ///
     /// # Errors
     /// They are wrong.
     pub fn settings(&self) -> Result<Settings, Mistake> {
-        Settings::parse(&self.text, &self.source.to_string())
+        let name = self.source.to_string();
+        match self.source {
+            Source::State => {
+                Settings::parse(&understood(&self.text, &name).unwrap_or_else(|| self.text.to_string()), &name)
+            }
+            _ => Settings::parse(&self.text, &name),
+        }
     }
 }
 

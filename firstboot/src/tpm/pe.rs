@@ -92,13 +92,22 @@ impl<'a> Pe<'a> {
     /// # Errors
     /// A header points outside of the file.
     pub fn section(&self, name: &str) -> anyhow::Result<Option<&'a [u8]>> {
+        let Some((start, size)) = self.section_range(name)? else { return Ok(None) };
+        slice(self.bytes, start as usize, (start + size) as usize).map(Some)
+    }
+
+    /// Where a section begins in the file, and its length; of the file only the headers have to be at hand.
+    ///
+    /// # Errors
+    /// The headers are cut off.
+    pub fn section_range(&self, name: &str) -> anyhow::Result<Option<(u64, u64)>> {
         for i in 0..self.section_count {
             let header = self.sections + i * SECTION;
             let found = slice(self.bytes, header, header + 8)?;
             if found.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.iter().all(|byte| *byte == 0)) {
                 let (start, raw) = self.raw(i)?;
                 let size = raw.min(u32_at(self.bytes, header + VIRTUAL_SIZE)? as usize);
-                return slice(self.bytes, start, start + size).map(Some);
+                return Ok(Some((start as u64, size as u64)));
             }
         }
         Ok(None)
@@ -124,7 +133,7 @@ fn u32_at(bytes: &[u8], at: usize) -> anyhow::Result<u32> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -133,7 +142,7 @@ pub(super) mod tests {
     const HEADERS: usize = 0x400;
 
     /// A program with these sections, as far as it is looked at.
-    pub(in super::super) fn program(sections: &[(&str, &[u8])]) -> Vec<u8> {
+    pub(crate) fn program(sections: &[(&str, &[u8])]) -> Vec<u8> {
         let mut bytes = vec![0; HEADERS];
         let mut put = |at: usize, what: &[u8]| bytes[at..at + what.len()].copy_from_slice(what);
         put(0, b"MZ");

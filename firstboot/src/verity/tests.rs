@@ -87,6 +87,22 @@ fn bad_block(result: Result<Superblock, VerityError>) -> BadBlock {
 }
 
 #[test]
+fn a_tree_in_memory_is_the_same_as_one_in_a_file() {
+    for blocks in [1, 2, 127, 128, 129, 16385] {
+        let data: Vec<u8> = (0..blocks * BLOCK_SIZE as u64).map(|i| (i >> 9) as u8 ^ i as u8).collect();
+        let [file, tree_file] = [(); 2].map(|()| tempfile::tempfile().unwrap());
+        (&file).write_all(&data).unwrap();
+        let root_hash = Tree::write(&file, &tree_file, Uuid::nil()).unwrap();
+        let read = |at: u64, length| Ok::<_, ()>(data[at as usize..at as usize + length].to_vec());
+        let (found, tree) = Tree::over(blocks).in_memory(64 * BLOCK_SIZE, read).unwrap();
+        assert_eq!(found, root_hash, "{blocks}");
+        let mut expected = vec![0; tree.len() - BLOCK_SIZE];
+        std::os::unix::fs::FileExt::read_exact_at(&tree_file, &mut expected, BLOCK_SIZE as u64).unwrap();
+        assert!(tree[BLOCK_SIZE..] == expected && tree.len() as u64 == Tree::over(blocks).size(), "{blocks}");
+    }
+}
+
+#[test]
 fn the_salt_is_the_published_one() {
     assert_eq!(SALT, <[u8; 32]>::from(Sha256::digest("larder dm-verity salt v1")));
 }

@@ -1,12 +1,13 @@
 //! The version of an image, as it appears in file names, partition labels and boot menus.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::layout::SYSTEM_PREFIX as PREFIX;
 use crate::report::Mistake;
-use firstboot::layout::SYSTEM_PREFIX as PREFIX;
 
 /// A GPT partition name has 36 UTF-16 code units (UEFI 5.3.3, Partition Name), the prefix included.
 const MAX_LENGTH: usize = 36 - PREFIX.len();
@@ -35,6 +36,56 @@ impl Version {
     pub fn uki_name(&self, tries: u32) -> String {
         format!("{PREFIX}{self}+{tries}.efi")
     }
+
+    /// Which of two versions systemd-boot starts first: the order of the UAPI version format
+    /// (<https://uapi-group.org/specifications/specs/version_format_specification/>).
+    ///
+    /// `Equal` does not mean the same text: `1.01` and `1.1` are as new as each other. So this is no [`Ord`].
+    pub fn order(&self, other: &Self) -> Ordering {
+        order(&self.0, &other.0)
+    }
+
+    /// Whether it is newer than another.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        self.order(other).is_gt()
+    }
+}
+
+/// The steps of the specification, in its order.
+fn order(mut one: &str, mut other: &str) -> Ordering {
+    loop {
+        for separator in ['~', '\0', '-', '^', '.'] {
+            // At the end of either: the longer one is newer; but what a tilde begins is older than nothing.
+            if separator == '\0' {
+                if one.is_empty() || other.is_empty() {
+                    return one.len().cmp(&other.len());
+                }
+                continue;
+            }
+            match (one.strip_prefix(separator), other.strip_prefix(separator)) {
+                (Some(a), Some(b)) => (one, other) = (a, b),
+                (Some(_), None) => return Ordering::Less,
+                (None, Some(_)) => return Ordering::Greater,
+                (None, None) => {}
+            }
+        }
+        let is_number = [one, other].iter().any(|text| text.starts_with(|c: char| c.is_ascii_digit()));
+        let belongs = |c: char| if is_number { c.is_ascii_digit() } else { c.is_ascii_alphabetic() };
+        if is_number {
+            (one, other) = (one.trim_start_matches('0'), other.trim_start_matches('0'));
+        }
+        let (a, b) = (prefix(one, belongs), prefix(other, belongs));
+        // Without leading zeros the longer number is the larger one.
+        let ordering = if is_number { a.len().cmp(&b.len()).then_with(|| a.cmp(b)) } else { a.cmp(b) };
+        if ordering.is_ne() {
+            return ordering;
+        }
+        (one, other) = (&one[a.len()..], &other[b.len()..]);
+    }
+}
+
+fn prefix(text: &str, belongs: impl Fn(char) -> bool) -> &str {
+    &text[..text.find(|c| !belongs(c)).unwrap_or(text.len())]
 }
 
 impl FromStr for Version {
@@ -96,6 +147,45 @@ mod tests {
         #[test]
         fn no_text_makes_the_parser_panic(text in ".*") {
             let _ = text.parse::<Version>();
+        }
+    }
+
+    #[test]
+    fn versions_are_ordered_as_systemd_orders_them() {
+        // The examples of the UAPI version format specification, oldest first, without characters that are not allowed here.
+        let ordered = [
+            "122.1",
+            "123~rc1-1",
+            "123",
+            "123-a",
+            "123-a.1",
+            "123-1",
+            "123-1.1",
+            "123^post1",
+            "123.a-1",
+            "123.1-1",
+            "123a-1",
+            "124-1",
+        ];
+        for (i, one) in ordered.iter().enumerate() {
+            for (j, other) in ordered.iter().enumerate() {
+                assert_eq!(order(one, other), i.cmp(&j), "{one} and {other}");
+            }
+        }
+        for (one, other) in [("1.01", "1.1"), ("20261122.0800", "20261122.800")] {
+            assert_eq!(order(one, other), Ordering::Equal, "{one} and {other}");
+        }
+        assert!("20261122.0801".parse::<Version>().unwrap().is_newer_than(&"20261122.0800".parse().unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_of_versions_is_total(texts in proptest::array::uniform3("[0-2a-b.~^-]{0,6}")) {
+            let [a, b, c] = &texts;
+            prop_assert_eq!(order(a, b), order(b, a).reverse());
+            if order(a, b).is_le() && order(b, c).is_le() {
+                prop_assert!(order(a, c).is_le());
+            }
         }
     }
 

@@ -1,0 +1,153 @@
+//! Two real releases of the profile `qemu`: version 1.0 as Debian's archive was without security updates, with an older kernel;
+//! version 2.0 with them. And version 3.0, in which ZFS does not load. All are signed with keys of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, ensure};
+use fs_err::File;
+
+use crate::build::{larder, target_folder, workspace};
+
+/// What was published.
+#[derive(Debug, Clone)]
+pub struct Releases {
+    /// Image of version 1.0.
+    pub image: PathBuf,
+    /// What a web server serves: channel `stable` has 2.0 and 1.0, channel `broken` has 3.0 alone.
+    pub site: PathBuf,
+}
+
+const PASSPHRASE: &str = "a key for tests, and for nothing else\n";
+
+/// Builds and publishes them, or takes what is there already and still right.
+pub fn releases() -> Result<Releases> {
+    static RELEASES: OnceLock<Result<Releases, String>> = OnceLock::new();
+    let made = RELEASES.get_or_init(|| make().map_err(|error| format!("{error:#}")));
+    made.clone().map_err(anyhow::Error::msg)
+}
+
+fn make() -> Result<Releases> {
+    let folder = target_folder()?.join("releases");
+    fs_err::create_dir_all(&folder)?;
+    let lock = File::create(folder.join(".lock"))?;
+    lock.file().lock().context("waiting for another build of the releases")?;
+    let maker = Maker { larder: larder()?, folder };
+    let [old, new, broken] = ["old", "new", "broken"].map(|name| maker.project(name));
+    let (old, new, broken) = (old?, new?, broken?);
+    without_security(&old)?;
+    let load = broken.join("overlays/base/root/usr/lib/modprobe.d");
+    fs_err::create_dir_all(&load)?;
+    fs_err::write(load.join("zfs.conf"), "install zfs /bin/false\n")?;
+    maker.keys(&[&old, &new, &broken])?;
+    let images =
+        [(&old, "1.0"), (&new, "2.0"), (&broken, "3.0")].map(|(project, version)| maker.build(project, version));
+    let [image, _, _] = images;
+    let image = image?;
+    let site = maker.folder.join("site");
+    let _ = fs_err::remove_dir_all(&site);
+    for (project, version, channel) in [(&old, "1.0", "stable"), (&new, "2.0", "stable"), (&broken, "3.0", "broken")] {
+        maker.publish(project, version, &site, channel)?;
+    }
+    Ok(Releases { image, site })
+}
+
+struct Maker {
+    larder: PathBuf,
+    folder: PathBuf,
+}
+
+impl Maker {
+    /// A project of its own. Its locks are kept: a lock that was made anew is not made anew every time.
+    fn project(&self, name: &str) -> Result<PathBuf> {
+        let project = self.folder.join(name);
+        let _ = fs_err::remove_dir_all(project.join("overlays"));
+        fs_err::create_dir_all(&project)?;
+        let mut copy = Command::new("cp");
+        copy.arg("-r").arg(workspace().join("overlays")).arg(&project);
+        run(&mut copy)?;
+        let is_new = !project.join("profiles").exists();
+        let mut copy = Command::new("cp");
+        copy.arg("-r").arg(if is_new { "--update=all" } else { "--update=none" });
+        copy.arg(workspace().join("profiles")).arg(&project);
+        run(&mut copy)?;
+        // Everything but locks.
+        for entry in walk(&workspace().join("profiles"))? {
+            if entry.extension().is_none_or(|end| end != "lock") {
+                let to = project.join("profiles").join(entry.strip_prefix(workspace().join("profiles"))?);
+                fs_err::copy(&entry, to)?;
+            }
+        }
+        Ok(project)
+    }
+
+    /// One pair of keys for all of them, made once.
+    fn keys(&self, projects: &[&PathBuf]) -> Result<()> {
+        let (key, passphrase, public) = (self.key(), self.passphrase(), self.folder.join("release-keys.json"));
+        if !public.exists() {
+            let _ = fs_err::remove_file(&key);
+            fs_err::write(&passphrase, PASSPHRASE)?;
+            let _ = fs_err::remove_file(projects[0].join("profiles/release-keys.json"));
+            let mut new = self.command(projects[0]);
+            run(new.args(["keys", "new"]).arg(&key).arg("--passphrase-file").arg(&passphrase))?;
+            fs_err::copy(projects[0].join("profiles/release-keys.json"), &public)?;
+        }
+        projects.iter().try_for_each(|project| {
+            fs_err::copy(&public, project.join("profiles/release-keys.json")).map(drop).map_err(Into::into)
+        })
+    }
+
+    fn build(&self, project: &Path, version: &str) -> Result<PathBuf> {
+        let out = self.folder.join(version);
+        let mut build = self.command(project);
+        run(build.args(["build", "--profile", "qemu", "--version", version, "--out"]).arg(&out))?;
+        let image = out.join(format!("larder-qemu-{version}.img"));
+        ensure!(image.exists(), "`larder build` has left no {}", image.display());
+        Ok(image)
+    }
+
+    fn publish(&self, project: &Path, version: &str, site: &Path, channel: &str) -> Result<()> {
+        let mut publish = self.command(project);
+        publish.arg("publish").arg(self.folder.join(version)).arg("--to").arg(site).args(["--channel", channel]);
+        run(publish.arg("--key").arg(self.key()).arg("--passphrase-file").arg(self.passphrase()))
+    }
+
+    fn key(&self) -> PathBuf {
+        self.folder.join("release.key")
+    }
+
+    fn passphrase(&self) -> PathBuf {
+        self.folder.join("passphrase")
+    }
+
+    fn command(&self, project: &Path) -> Command {
+        let mut command = Command::new(&self.larder);
+        command.env("LARDER_PROJECT", project).current_dir(project);
+        command
+    }
+}
+
+/// Takes the archive of security updates out of a project: the kernel is an older one, too.
+fn without_security(project: &Path) -> Result<()> {
+    let path = project.join("profiles/base.toml");
+    let text = fs_err::read_to_string(&path)?;
+    let start = text.find("[[archive]]\nname = \"debian-security\"").context("there is no archive debian-security")?;
+    let end = start + text[start..].find("\n[packages]").context("nothing follows the archives")?;
+    Ok(fs_err::write(&path, format!("{}{}", &text[..start], &text[end + 1..]))?)
+}
+
+fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() { files.extend(walk(&path)?) } else { files.push(path) }
+    }
+    Ok(files)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("starting {command:?}"))?;
+    ensure!(status.success(), "{command:?} failed ({status})");
+    Ok(())
+}
