@@ -22,6 +22,7 @@ pub mod profile;
 pub mod progress;
 pub mod project;
 pub mod recipe;
+pub mod release;
 pub mod report;
 pub mod sbom;
 pub mod session;
@@ -31,4 +32,4 @@ pub mod tools;
 pub mod tree;
 pub mod why;
 
-pub use firstboot::{hash, suggest, toml_file};
+pub use firstboot::{hash, suggest, toml_file, version};

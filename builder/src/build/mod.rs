@@ -44,7 +44,7 @@ use crate::profile::Profile;
 use crate::session::{FetchedPackage, Session};
 use crate::tools::{LockedTools, Tools, ToolsTree};
 use crate::tree::UnpackedPackage;
-use crate::{namespace, overlay};
+use crate::{namespace, overlay, release::keys};
 
 /// The time of every file in an image, and what build scripts believe is now: the release of trixie,
 /// 2025-08-09. A constant, so that an unchanged file stays the same block in the next image; when an
@@ -249,7 +249,14 @@ impl Sources {
 fn overlays(session: &Session, profile: &Profile, version: &Version) -> anyhow::Result<overlay::Plan> {
     let mut variables = profile.variables.clone();
     let hardware = serde_json::to_string_pretty(&profile.description(&session.project)?)?;
-    for (name, value) in [("profile", profile.name.as_str()), ("version", version.as_str()), ("hardware", &hardware)] {
+    let release_keys = keys::for_image(&session.project)?;
+    let ours = [
+        ("profile", profile.name.as_str()),
+        ("version", version.as_str()),
+        ("hardware", &hardware),
+        ("release_keys", &release_keys),
+    ];
+    for (name, value) in ours {
         variables.insert(name.to_owned(), toml::Value::from(value));
     }
     overlay::plan(&session.project.overlays(), &profile.overlays, &variables)

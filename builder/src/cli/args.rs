@@ -38,6 +38,24 @@ have to be typed.
 What was on the disk is lost. Nothing starts from it until all was written, read back and
 compared.";
 
+const PUBLISH: &str =
+    "Appliances fetch DIR/CHANNEL/PROFILE.json, which must be signed with the project's release keys; it names
+everything else by its digest. What was published stays as it is; a release that --keep drops goes two days later.
+
+Without --key nothing that appliances see changes: DIR/CHANNEL/PROFILE.unsigned.json is to be signed, on another
+machine if you like (`larder keys sign`; the signature is over digests, the build is not needed), and then
+`larder publish --signed FILE --to DIR` puts it in its place.
+
+The same build again gives its channel more time. A channel that has expired is not believed, so that nobody can
+hold updates back without being noticed: publish before that, whether there is something new or not.";
+
+const KEYS: &str = "The public keys are in profiles/release-keys/N.json, to be kept in git; the newest set goes into every image that is
+built. Secret keys are files of minisign, encrypted with a passphrase; no build needs one. Keep a copy on paper or on a
+stick: without it no appliance out there takes an update any more.
+
+To change keys, make a new one and `larder keys rotate --add NEW --remove OLD`: the old keys must sign the change, so
+that appliances follow, and the new ones too. Until both have, the change waits in next.json for `larder keys sign`.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Resolve a profile's packages against the signed Debian archive and write its lock
@@ -51,6 +69,17 @@ pub(super) enum Verb {
     Flash(FlashArgs),
     /// Put a settings file on an image, or on a disk that an image was written to
     Seed(SeedArgs),
+    /// Make a build the newest release of a channel: a folder that any static web server serves
+    #[command(after_help = PUBLISH)]
+    Publish(PublishArgs),
+    /// Serve the folder of `larder publish`, to try it at home
+    Serve(ServeArgs),
+    /// Keys that releases are signed with
+    #[command(after_help = KEYS)]
+    Keys {
+        #[command(subcommand)]
+        verb: KeysVerb,
+    },
     /// Make a recovery key for a setup that nobody attends; print it as text and QR code
     RecoveryKey,
     /// Look for what an image must not have: identities, leftovers, broken links, bad units
@@ -164,6 +193,101 @@ pub(super) struct FlashArgs {
     pub(super) yes_serial: Option<String>,
     #[command(flatten)]
     pub(super) limits: LimitArgs,
+}
+
+/// A secret key, and how it is opened.
+#[derive(Debug, ClapArgs)]
+pub(super) struct KeyArgs {
+    /// Secret key to sign with
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: Option<PathBuf>,
+    /// File with the key's passphrase [default: asked for at the terminal]
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(super) passphrase_file: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct PublishArgs {
+    /// An output folder, or a file of a build
+    #[arg(value_name = "BUILD", required_unless_present = "signed", conflicts_with = "signed")]
+    pub(super) build: Option<String>,
+    /// Folder that is served
+    #[arg(long, value_name = "DIR")]
+    pub(super) to: PathBuf,
+    /// Channel that the release goes to
+    #[arg(long, value_name = "CHANNEL", default_value = "stable")]
+    pub(super) channel: String,
+    #[command(flatten)]
+    pub(super) key: KeyArgs,
+    /// Days until the channel expires
+    #[arg(long, value_name = "DAYS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub(super) expires: u32,
+    /// Oldest version that may install this release; older ones take one in between
+    #[arg(long, value_name = "VERSION")]
+    pub(super) minimum_version: Option<String>,
+    /// Releases that are kept, and from which there is a delta
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub(super) keep: u32,
+    /// Fetch nothing: leave out security fixes that are named in packages which are not in the store
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// Put this in its place: what `larder publish` without --key left, signed
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "minimum_version"])]
+    pub(super) signed: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ServeArgs {
+    /// The folder
+    #[arg(value_name = "DIR")]
+    pub(super) folder: PathBuf,
+    /// Port to listen at; 0 takes any that is free
+    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    pub(super) port: u16,
+    /// Address to listen at; 0.0.0.0 serves the whole network
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(super) listen: std::net::IpAddr,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysVerb {
+    /// Make a key; the first one becomes the project's release key
+    New {
+        /// File for the secret key, which must not exist
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// File with the passphrase [default: asked for at the terminal]
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Print the keys that count
+    Show,
+    /// Change the set of keys
+    Rotate {
+        /// Public key to add; may be repeated
+        #[arg(long, value_name = "PUBLIC")]
+        add: Vec<String>,
+        /// Public key to remove; may be repeated
+        #[arg(long, value_name = "PUBLIC")]
+        remove: Vec<String>,
+        /// How many of the keys must sign a release [default: as many as now]
+        #[arg(long, value_name = "N")]
+        threshold: Option<u32>,
+        #[command(flatten)]
+        key: KeyArgs,
+    },
+    /// Sign a channel or a set of keys
+    Sign {
+        /// What is to be signed; the signature is added to it
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Secret key to sign with
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+        /// File with the key's passphrase [default: asked for at the terminal]
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -6,11 +6,14 @@ mod cache;
 mod diff;
 mod flash;
 mod inspect;
+mod keys;
 mod lint;
 mod lock;
 mod profiles;
+mod publish;
 mod recovery_key;
 mod seed;
+mod serve;
 mod sizes;
 mod tools;
 mod try_image;
@@ -45,6 +48,9 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
         Verb::Try(args) => try_image::run(&common, &args),
         Verb::Flash(args) => flash::run(&common, &args),
         Verb::Seed(args) => seed::run(&common, &args),
+        Verb::Publish(args) => publish::run(&common, &args),
+        Verb::Serve(args) => serve::run(&common, &args),
+        Verb::Keys { verb } => keys::run(&common, verb),
         Verb::RecoveryKey => recovery_key::run(&common),
         Verb::Lint(args) => lint::run(&common, &args),
         Verb::Why(args) => why::run(&common, &args),

@@ -137,6 +137,19 @@ pub fn compare(session: &Session, old: &Side, new: &Side, list_files: bool) -> a
 }
 
 impl Difference {
+    /// Name, version before and version now of each package that changed.
+    pub fn package_versions(&self) -> impl Iterator<Item = (&str, Option<&str>, Option<&str>)> {
+        fn version(state: &Option<PackageState>) -> Option<&str> {
+            state.as_ref().map(|state| state.version.as_str())
+        }
+        self.packages.iter().map(|package| (package.name.as_str(), version(&package.old), version(&package.new)))
+    }
+
+    /// The security fixes that changelogs name.
+    pub fn fixes(&self) -> &[Fix] {
+        &self.fixes
+    }
+
     /// Whether both sides are the same: packages, and every artifact that both have.
     pub fn is_empty(&self) -> bool {
         self.packages.is_empty() && self.artifacts.iter().all(|artifact| artifact.same)

@@ -131,6 +131,11 @@ impl Side {
         self.build.as_ref()?.manifest.files.iter().find(|file| file.name.ends_with(&ending))
     }
 
+    /// Where a file of the build is; `None` when this is no build, or one without it.
+    pub fn artifact_path(&self, artifact: Artifact) -> Option<PathBuf> {
+        Some(self.build.as_ref()?.folder.join(&self.artifact(artifact)?.name))
+    }
+
     /// The list of files in the image; `None` when the build has none, or is not here.
     pub fn file_list(&self) -> anyhow::Result<Option<FileList>> {
         let (Some(build), Some(file)) = (&self.build, self.artifact(Artifact::FileList)) else { return Ok(None) };

@@ -51,11 +51,13 @@ pub enum Bucket {
     Firstboot,
     /// What lints said of a root.
     Lints,
+    /// How an appliance makes a system, and what it needs for that.
+    Updates,
 }
 
 impl Bucket {
     /// All buckets, in the order of the pipeline.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Indices,
         Self::Unpacked,
         Self::Trees,
@@ -67,6 +69,7 @@ impl Bucket {
         Self::Images,
         Self::Firstboot,
         Self::Lints,
+        Self::Updates,
     ];
 
     /// The folder's name.
@@ -83,6 +86,7 @@ impl Bucket {
             Self::Images => "images-v1",
             Self::Firstboot => "firstboot-v1",
             Self::Lints => "lints-v1",
+            Self::Updates => "updates-v1",
         }
     }
 }
