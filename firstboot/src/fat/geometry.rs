@@ -77,6 +77,10 @@ impl Geometry {
             return None;
         }
         let (reserved, fats, fat_sectors) = (u16_at(14), u64::from(boot[16]), or(u16_at(22), u32_at(36)));
+        // Without a FAT the size of one would have no bounds.
+        if fats == 0 {
+            return None;
+        }
         let root_sectors = (u16_at(17) * ENTRY).div_ceil(sector);
         let before_data = reserved + fats * fat_sectors + root_sectors;
         let sectors = or(u16_at(19), u32_at(32));

@@ -77,7 +77,7 @@ fn kind_of(data: &[u8]) -> Option<&[u8]> {
         strings.push(string);
         rest = after;
     }
-    (rest.is_empty() && strings.len() > 1).then_some(strings[0])
+    (rest.is_empty() && strings.len() > 1).then(|| strings[0])
 }
 
 impl<'de> Deserialize<'de> for PublicKey {

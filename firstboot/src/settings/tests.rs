@@ -72,6 +72,7 @@ fn wrong_values_are_explained_where_they_are() {
     insta::assert_snapshot!(complaint("[network]\naddresses = [\"192.168.1.10\"]"), @r"error: nas.toml:3:13: `192.168.1.10` is no address with the size of its network; write it as `192.168.1.10/24`");
     insta::assert_snapshot!(complaint("[network]\ninterface = \"eth*\""), @r"error: nas.toml:3:13: `eth*` is no network port; write its name (`enp1s0`) or its hardware address (`00:11:22:33:44:55`)");
     insta::assert_snapshot!(complaint("[ssh]\nauthorized-keys = [\"ssh-dss AAAA\"]"), @r"error: nas.toml:3:19: `ssh-dss` is no kind of key that is taken here: ssh-ed25519, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, ecdsa-sha2-nistp521, sk-ssh-ed25519@openssh.com, sk-ecdsa-sha2-nistp256@openssh.com, ssh-rsa");
+    insta::assert_snapshot!(complaint("[ssh]\nauthorized-keys = [\"ssh-ed25519 AAbe\"]"), @"error: nas.toml:3:19: the second word of `ssh-ed25519 AAbe…` is damaged; copy the whole line again");
     insta::assert_snapshot!(complaint(&format!("[ssh]\nauthorized-keys = [\"{}\"]", &KEY[..40])), @r"error: nas.toml:3:19: the second word of `ssh-ed25519 AAAAC3Nza…` is damaged; copy the whole line again");
 }
 
