@@ -23,6 +23,7 @@ mod report;
 mod statistics;
 mod steps;
 mod table;
+mod update;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,12 @@ struct Args {
 enum Verb {
     /// Measure larder flash, dd and bmaptool in turns, on a plain file, and write their table into README.md
     Flash,
+    /// Compare larder's delta of a real security update with other ways to send it, and write their table into README.md
+    Update {
+        /// Hardware profile
+        #[arg(long, default_value = "generic-n150")]
+        profile: String,
+    },
     /// Run a program and write what it used.
     #[command(hide = true)]
     Measure {
@@ -83,6 +90,7 @@ fn main() -> Result<ExitCode> {
             return Ok(larder::namespace::exit_code(status));
         }
         Some(Verb::Flash) => write_table(readme::FLASHING, &flash::bench(repetitions)?, !args.print_only)?,
+        Some(Verb::Update { profile }) => write_table(readme::UPDATES, &update::bench(&profile)?, !args.print_only)?,
         None => {
             let content = if args.stock { Content::Stock } else { Content::AsLarder };
             bench(repetitions, content, !args.print_only)?;

@@ -109,7 +109,8 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+/// Copies a tree with its links.
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs_err::create_dir_all(to)?;
     for entry in fs_err::read_dir(from)? {
         let entry = entry?;

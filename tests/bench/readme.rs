@@ -19,6 +19,11 @@ pub(crate) const FLASHING: Marks = Marks {
     begin: "<!-- flashing: written by `cargo run --release -p larder-tests --bin bench flash` -->",
     end: "<!-- end of flashing -->",
 };
+/// larder and other ways to update.
+pub(crate) const UPDATES: Marks = Marks {
+    begin: "<!-- updates: written by `cargo run --release -p larder-tests --bin bench update` -->",
+    end: "<!-- end of updates -->",
+};
 
 /// `readme` with `table` between the two marks, whatever was there before.
 pub(crate) fn splice(readme: &str, marks: Marks, table: &str) -> Result<String> {
@@ -53,7 +58,7 @@ mod tests {
     #[test]
     fn the_real_readme_has_the_marks() {
         let readme = fs_err::read_to_string(larder_tests::workspace().join("README.md")).expect("reads");
-        for marks in [SPEED, FLASHING] {
+        for marks in [SPEED, FLASHING, UPDATES] {
             splice(&readme, marks, "| table |").expect("has marks");
         }
     }

@@ -7,6 +7,11 @@ use std::sync::LazyLock;
 use firstboot::fat::{Geometry, Window};
 use firstboot::flash::{Source as _, scratch};
 use firstboot::settings::Settings;
+use firstboot::update::channel::Channel;
+use firstboot::update::envelope::Envelope;
+use firstboot::update::keys::Keys;
+use firstboot::update::patch;
+use firstboot::update::recipe::{Bounds, Recipe};
 use jiff::Timestamp;
 use larder::archive::packages::{self, Index};
 use larder::archive::relation;
@@ -25,7 +30,7 @@ use super::{archive, deb as make};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 13] = [
+pub const ALL: [Target; 14] = [
     ("packages", packages),
     ("relations", relations),
     ("version", version),
@@ -39,6 +44,7 @@ pub const ALL: [Target; 13] = [
     ("settings", settings),
     ("frames", frames),
     ("fat", fat),
+    ("update", update),
 ];
 
 /// `Packages`: deb822 stanzas of an index.
@@ -225,4 +231,28 @@ pub fn fat(data: &[u8]) {
     let mut window = Window::new(&file, 0, size);
     let Ok(in_use) = Geometry::read(&mut window).and_then(|geometry| geometry.in_use(&mut window)) else { return };
     assert!(in_use.windows(2).all(|pair| pair[0].end < pair[1].start), "{in_use:?}");
+}
+
+/// What a server of updates sends: an envelope with whatever is in it, a recipe, packed or not, and a patch. A recipe that
+/// is accepted makes all of both parts and refers to nothing that is not there.
+pub fn update(data: &[u8]) {
+    if let Ok(envelope) = Envelope::parse(data) {
+        let _ = envelope.read::<Channel>();
+        let _ = envelope.read::<Keys>();
+    }
+    let bounds = Bounds { root: 16384, uki: 300, payload: 1000, old: Some((16384, 300)) };
+    let _ = Recipe::decode(data, &bounds);
+    if let Ok(recipe) = Recipe::parse(data, &bounds) {
+        let made: u64 = recipe.records().iter().map(|record| record.length).sum();
+        assert_eq!(made, bounds.root + bounds.uki);
+        for record in recipe.records() {
+            assert!(record.base().is_none_or(|base| base.at + base.length <= 16384));
+            assert!(record.payload().is_none_or(|range| range.end <= bounds.payload));
+            let base = vec![0; record.base().map_or(0, |base| base.length as usize)];
+            let _ = record.make(&base, data);
+        }
+    }
+    if let Ok(made) = patch::apply(data, data, 1000) {
+        assert_eq!(made.len(), 1000);
+    }
 }

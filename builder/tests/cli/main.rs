@@ -22,6 +22,7 @@ mod namespace;
 mod package;
 mod profile;
 mod program;
+mod release;
 mod together;
 mod tools;
 mod why;

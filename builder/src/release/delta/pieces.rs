@@ -27,13 +27,14 @@ pub(super) enum Piece {
 
 /// Cuts a file system into pieces that recipes may have. `old_size` in bytes.
 pub(super) fn pieces(runs: &[Run], anchors: &[&Run], old_size: u64) -> Vec<Piece> {
+    let end = (runs.last().map_or(0, |run| run.new.end * BLOCK), old_size);
     let mut pieces = Vec::new();
     for region in regions(runs) {
         let bytes = region.new.start * BLOCK..region.new.end * BLOCK;
         for new in split(bytes.clone()) {
             pieces.push(match region.old {
                 Some(old) => Piece::Same { old: old * BLOCK + (new.start - bytes.start), new },
-                None => Piece::Changed { old: alike(&new, anchors, old_size), new },
+                None => Piece::Changed { old: alike(&new, anchors, end), new },
             });
         }
     }
@@ -62,16 +63,15 @@ fn split(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 }
 
 /// The part of the old file system that a piece is most like: between what is the same before it and after it.
-fn alike(new: &Range<u64>, anchors: &[&Run], old_size: u64) -> Range<u64> {
+/// Where nothing follows, that is the `end` of both.
+fn alike(new: &Range<u64>, anchors: &[&Run], (new_size, old_size): (u64, u64)) -> Range<u64> {
     let end = |run: &Run| (run.new.end * BLOCK, (run.old.unwrap_or_default() + run.new.end - run.new.start) * BLOCK);
     let start = |run: &Run| (run.new.start * BLOCK, run.old.unwrap_or_default() * BLOCK);
     // Anchors within the piece are of no use as bounds: it is about what lies beside them.
     let next = anchors.partition_point(|run| run.new.start * BLOCK < new.end);
     let previous = anchors.partition_point(|run| run.new.end * BLOCK <= new.start);
     let before = previous.checked_sub(1).map_or((0, 0), |place| end(anchors[place]));
-    let after = anchors.get(next).map(|run| start(run));
-    let new_end = anchors.last().map_or(new.end, |run| end(run).0.max(new.end));
-    let after = after.unwrap_or((new_end, old_size));
+    let after = anchors.get(next).map_or((new_size, old_size), |run| start(run));
     let (gap, old_gap) = ((after.0 - before.0).max(1), after.1.saturating_sub(before.1));
     let bounds = before.1.saturating_sub(MARGIN)..(after.1 + MARGIN).min(old_size);
     let wanted = 2 * (new.end - new.start) + 2 * DRIFT;
