@@ -85,16 +85,21 @@ impl Maker {
     /// One pair of keys for all of them, made once.
     fn keys(&self, projects: &[&PathBuf]) -> Result<()> {
         let (key, passphrase, public) = (self.key(), self.passphrase(), self.folder.join("release-keys.json"));
+        let in_project = |project: &Path| project.join("profiles/release-keys/1.json");
+        for project in projects {
+            let _ = fs_err::remove_dir_all(project.join("profiles/release-keys"));
+        }
         if !public.exists() {
             let _ = fs_err::remove_file(&key);
             fs_err::write(&passphrase, PASSPHRASE)?;
-            let _ = fs_err::remove_file(projects[0].join("profiles/release-keys.json"));
             let mut new = self.command(projects[0]);
             run(new.args(["keys", "new"]).arg(&key).arg("--passphrase-file").arg(&passphrase))?;
-            fs_err::copy(projects[0].join("profiles/release-keys.json"), &public)?;
+            fs_err::copy(in_project(projects[0]), &public)?;
         }
         projects.iter().try_for_each(|project| {
-            fs_err::copy(&public, project.join("profiles/release-keys.json")).map(drop).map_err(Into::into)
+            let to = in_project(project);
+            fs_err::create_dir_all(to.parent().context("it lies in a folder")?)?;
+            fs_err::copy(&public, to).map(drop).map_err(Into::into)
         })
     }
 

@@ -30,7 +30,7 @@ fn build(bench: &Bench, version: &str, blocks: &[u8]) -> String {
     let name = format!("out-{version}-{}", blocks.len());
     let folder = bench.folder(&name);
     let path = |ending: &str| folder.join(format!("larder-nas-{version}.{ending}"));
-    fs_err::write(path("root.erofs"), blocks.iter().flat_map(|block| [*block; 4096]).collect::<Vec<_>>()).unwrap();
+    fs_err::write(path("root.erofs"), blocks.iter().flat_map(|block| noise(*block)).collect::<Vec<_>>()).unwrap();
     let root = fs_err::File::open(path("root.erofs")).unwrap();
     let tree = fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path("root.verity"));
     let root_hash = Tree::write(root.file(), tree.unwrap().file(), Uuid::nil()).unwrap();
@@ -55,6 +55,11 @@ fn build(bench: &Bench, version: &str, blocks: &[u8]) -> String {
     };
     fs_err::write(path("manifest.json"), serde_json::to_string(&manifest).unwrap()).unwrap();
     name
+}
+
+/// A block that does not compress.
+fn noise(seed: u8) -> Vec<u8> {
+    (0..128_u8).flat_map(|part| *Hash::of([seed, part]).as_bytes()).collect()
 }
 
 /// Arguments that publish and sign.
@@ -94,8 +99,7 @@ fn a_key_is_made_once_shown_and_never_lies_open() {
     assert!(shown.starts_with("version 1, 1 of 1 must sign\nRW"), "{shown}");
     insta::assert_snapshot!(bench.refuses(&["keys", "new", "secret/release.key", "--passphrase-file", "secret/passphrase"]), @"
     error: secret/release.key: the key cannot be written
-      caused by: failed to open file `secret/release.key`
-      caused by: File exists (os error 17)
+      caused by: failed to open file `secret/release.key`: File exists (os error 17)
 
     hint: name a file that does not exist yet, in a folder that you may write to
     ");
