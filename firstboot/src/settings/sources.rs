@@ -357,7 +357,7 @@ mod tests {
         computer.put("run/credentials/@system/larder.nas-toml", &named("machine"));
         computer.put_on_seed(FILE_NAME, "schema = 1\n[sytem]\n");
         let error = computer.places().offered().unwrap().unwrap().settings().unwrap_err();
-        insta::assert_snapshot!(error, @"nas.toml on the partition LARDER:2:2: unknown field `sytem`, expected one of `schema`, `system`, `network`, `ssh`, `pool`, `keys`");
+        insta::assert_snapshot!(error, @"nas.toml on the partition LARDER:2:2: unknown field `sytem`, expected one of `schema`, `system`, `network`, `ssh`, `pool`, `keys`, `updates`");
     }
 
     #[test]

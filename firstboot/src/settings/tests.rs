@@ -52,7 +52,7 @@ fn a_misspelt_or_misplaced_key_is_named_with_its_place_and_what_was_meant() {
     hint: did you mean `hostname`?
     ");
     insta::assert_snapshot!(complaint("timezone = \"Europe/Berlin\""), @r"
-    error: nas.toml:2:1: unknown field `timezone`, expected one of `schema`, `system`, `network`, `ssh`, `pool`, `keys`
+    error: nas.toml:2:1: unknown field `timezone`, expected one of `schema`, `system`, `network`, `ssh`, `pool`, `keys`, `updates`
 
     hint: `timezone` belongs into the table [system]
     ");
