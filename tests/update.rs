@@ -66,7 +66,8 @@ fn an_update_gets_through_all_that_goes_wrong_and_its_pool_opens_by_itself() -> 
     let releases = releases()?;
     let server = WebServer::start(&releases.site)?;
     let story = Story::begin("update")?;
-    let mut vm = story.boot(machine(&story, &releases, &settings(&server, "stable"))?)?;
+    let machine = machine(&story, &releases, &settings(&server, "stable"))?;
+    let mut vm = story.boot(machine)?;
     ready(&mut vm, "1.0")?;
 
     server.fail(Fault::Down);
@@ -141,7 +142,8 @@ fn a_system_that_does_not_work_gives_way_to_the_one_that_did() -> Result<()> {
     let releases = releases()?;
     let server = WebServer::start(&releases.site)?;
     let story = Story::begin("update-fallback")?;
-    let mut vm = story.boot(machine(&story, &releases, &settings(&server, "broken"))?)?;
+    let machine = machine(&story, &releases, &settings(&server, "broken"))?;
+    let mut vm = story.boot(machine)?;
     ready(&mut vm, "1.0")?;
     let mut vm = the_power_goes_while_starts_are_counted(vm)?;
 

@@ -232,6 +232,11 @@ impl<'a> Client<'a> {
         self.check_room(release)?;
         watch.plan(release, way.making);
         let recipe = source::object(&self.server, &way.making.recipe, &self.patience).map_err(Mistake::from)?;
+        // What a delta leaves to be found, somebody has looked for already.
+        let tree = match way.old {
+            Some(_) => None,
+            None => Some(source::object(&self.server, &release.tree, &self.patience).map_err(Mistake::from)?),
+        };
         let bounds =
             Bounds { root: release.root_size, uki: release.uki.size, payload: way.making.payload.size, old: way.old };
         let recipe = Recipe::decode(&recipe, &bounds).context("reading the recipe")?;
@@ -240,8 +245,15 @@ impl<'a> Client<'a> {
         let disk = self.disk()?;
         let hooks = Commit { client: self, release, watch, findings: RefCell::default() };
         let esp = Folder::here();
-        let engine =
-            Engine { disk: &disk, esp: &esp, running: self.root_hash, release, recipe: &recipe, hooks: &hooks };
+        let engine = Engine {
+            disk: &disk,
+            esp: &esp,
+            running: self.root_hash,
+            release,
+            recipe: &recipe,
+            tree: tree.as_deref(),
+            hooks: &hooks,
+        };
         let summary = engine.install(&mut fetcher)?;
         self.prefer(release)?;
         watch.end();

@@ -21,12 +21,13 @@ use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::channel::Release;
+use super::local::Blocks;
 use super::recipe::{Base, Recipe, Record, Target};
 use super::slot::Slots;
 use crate::esp::{self, Esp, UkiName};
 use crate::flash::{Buffer, Device};
 use crate::hash::Hash;
-use crate::verity::{BLOCK_SIZE, RootHash, Tree};
+use crate::verity::{BLOCK_SIZE, RootHash, Superblock, Tree};
 
 /// What the UKI is called while it is being made. In capitals and of eight and three letters it takes one entry of its
 /// folder, so that the last rename changes one sector.
@@ -85,6 +86,8 @@ pub struct Engine<'a> {
     pub release: &'a Release,
     /// How.
     pub recipe: &'a Recipe,
+    /// The new hash tree: by it, blocks that the running system has are found, where the recipe does not say where they are.
+    pub tree: Option<&'a [u8]>,
     /// Who is told.
     pub hooks: &'a dyn Hooks,
 }
@@ -157,20 +160,30 @@ impl Work<'_> {
         let Engine { recipe, hooks, disk, .. } = *self.engine;
         let mut summary = Summary::default();
         hooks.begin(Stage::Comparing, total(recipe.records()));
+        let running_tree = self.running_tree()?;
+        let blocks = self
+            .engine
+            .tree
+            .and_then(|tree| Blocks::new((tree, self.engine.release.root_size), (&running_tree.0, running_tree.1)));
         let mut missing = Vec::new();
         for record in recipe.records() {
             if self.is_there(record) {
                 summary.found += record.length;
             } else {
-                missing.push(record);
+                let local = blocks.as_ref().and_then(|blocks| self.find(record, blocks));
+                missing.push((record, local));
             }
             hooks.advance(record.length);
         }
-        payload.expect(missing.iter().filter_map(|record| record.payload()).collect());
-        hooks.begin(Stage::Making, missing.iter().map(|record| record.length).sum());
+        let to_fetch = missing.iter().filter(|(_, local)| local.is_none());
+        payload.expect(to_fetch.filter_map(|(record, _)| record.payload()).collect());
+        hooks.begin(Stage::Making, missing.iter().map(|(record, _)| record.length).sum());
         let mut unflushed = 0;
-        for record in missing {
-            let piece = self.make(record, payload, &mut summary)?;
+        for (record, local) in missing {
+            let piece = match local {
+                Some(places) => self.gather(&places)?,
+                None => self.make(record, payload, &mut summary)?,
+            };
             self.write(record, &piece)?;
             summary.written += record.length;
             unflushed += record.length;
@@ -191,6 +204,44 @@ impl Work<'_> {
     fn flush(&self) -> anyhow::Result<()> {
         self.engine.disk.flush().context("flushing the disk")?;
         self.engine.esp.sync().context("writing the ESP")
+    }
+
+    /// The running hash tree, where it is needed, and the size of what it is over.
+    fn running_tree(&self) -> anyhow::Result<(Vec<u8>, u64)> {
+        if self.engine.tree.is_none() {
+            return Ok((Vec::new(), 0));
+        }
+        let superblock = self.read_disk(&self.slots.running.tree, 0, BLOCK_SIZE as u64)?;
+        let superblock = superblock.as_slice().try_into().context("a block has its length")?;
+        let blocks = Superblock::from_block(superblock)
+            .map_err(anyhow::Error::msg)
+            .context("the running hash tree")?
+            .data_blocks;
+        let shape = Tree::over(blocks);
+        ensure!(
+            shape.size() <= self.slots.running.tree.end - self.slots.running.tree.start,
+            "the hash tree is cut off"
+        );
+        Ok((self.read_disk(&self.slots.running.tree, 0, shape.size())?, blocks * BLOCK_SIZE as u64))
+    }
+
+    /// Where the running root has what the record would make; what is there is looked at, as that disk may be failing.
+    fn find(&self, record: &Record, blocks: &Blocks<'_>) -> Option<Vec<u64>> {
+        if record.to != Target::Root || record.base().is_some() {
+            return None;
+        }
+        let places = blocks.find(record.at, record.length)?;
+        self.gather(&places).is_ok_and(|piece| Hash::of(&piece) == record.sha256).then_some(places)
+    }
+
+    /// Blocks of the running root, one after another.
+    fn gather(&self, places: &[u64]) -> anyhow::Result<Vec<u8>> {
+        let mut piece = Vec::with_capacity(places.len() * BLOCK_SIZE);
+        // Most of them lie one after another in the running root, too.
+        for run in places.chunk_by(|one, next| one + BLOCK_SIZE as u64 == *next) {
+            piece.extend(self.read_disk(&self.slots.running.root, run[0], (run.len() * BLOCK_SIZE) as u64)?);
+        }
+        Ok(piece)
     }
 
     /// Whether the target holds what the record would make. What cannot be read is made anew.

@@ -190,7 +190,7 @@ impl Pair {
 
     fn engine<'a>(&'a self, disk: &'a SimulatedDisk<'_>, esp: &'a Simulated<'_>, hooks: &'a Quiet) -> Engine<'a> {
         let Self { release, recipe, .. } = self;
-        Engine { disk, esp, running: self.old.root_hash, release, recipe, hooks }
+        Engine { disk, esp, running: self.old.root_hash, release, recipe, tree: None, hooks }
     }
 
     fn is_new(&self, machine: &Machine) -> bool {
@@ -261,6 +261,45 @@ proptest::proptest! {
         result.unwrap();
         proptest::prop_assert!(pair.is_new(&end));
     }
+}
+
+#[test]
+fn without_a_delta_what_the_running_system_has_is_not_fetched() {
+    let mut pair = pair();
+    // The same system, out of nothing.
+    let mut payload = Vec::new();
+    let mut records = Vec::new();
+    for (to, content, unit) in [(Target::Root, &pair.new.root, 4 * BLOCK), (Target::Uki, &pair.new.uki, 2000)] {
+        for (i, piece) in content.chunks(unit).enumerate() {
+            let (offset, packed) = (payload.len() as u64, packed(piece));
+            let origin = Origin::Data { offset, size: packed.len() as u64 };
+            let (at, length) = ((i * unit) as u64, piece.len() as u64);
+            records.push(Record { to, at, length, sha256: Hash::of(piece), origin });
+            payload.extend(packed);
+        }
+    }
+    let read = |at: u64, length| Ok::<_, ()>(pair.new.root[at as usize..at as usize + length].to_vec());
+    let (_, tree) = Tree::over(70).in_memory(BLOCK, read).unwrap();
+    (pair.recipe, pair.payload) = (Recipe::new(records), payload);
+    let install = |damage: Option<usize>| {
+        let mut machine = pair.machine();
+        if let Some(at) = damage {
+            machine.disk[at] ^= 1;
+        }
+        let power = Power::until(usize::MAX);
+        let disk = SimulatedDisk::new(machine.disk, &power);
+        let esp = Simulated::new(machine.esp, &|| Ok(()));
+        let hooks = Quiet::default();
+        let engine = Engine { tree: Some(&tree), ..pair.engine(&disk, &esp, &hooks) };
+        let summary = engine.install(&mut Served::new(&pair.payload)).unwrap();
+        (summary.fetched, SimulatedDisk::after_power_cut(disk, !0))
+    };
+    let (fetched, _) = install(None);
+    let shared = (pair.payload.len() as u64) * 32 / 70;
+    assert!(fetched < pair.payload.len() as u64 - shared * 9 / 10, "{fetched} of {}", pair.payload.len());
+    // A block of the running root that has rotted is fetched.
+    let (more, _) = install(Some((2048 + 64 + 64) * 512 + 20 * BLOCK));
+    assert!(more > fetched, "{more} {fetched}");
 }
 
 #[test]

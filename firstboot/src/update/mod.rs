@@ -23,6 +23,7 @@ pub mod client;
 pub mod engine;
 pub mod envelope;
 pub mod keys;
+mod local;
 pub mod patch;
 pub mod recipe;
 pub mod slot;

@@ -124,7 +124,7 @@ fn follow(seen: &mut Seen, root: &Path, server: &dyn Server, patience: &Patience
 
 fn no_keys() -> Mistake {
     Mistake::new("this image has no keys that updates could be signed with")
-        .hint("build it in a project with `profiles/release-keys.json` (`larder keys new`)")
+        .hint("build it in a project with release keys of its own: `larder keys new`")
 }
 
 fn unbelieved(path: &str, error: TrustError) -> Mistake {

@@ -59,7 +59,7 @@ impl Superblock {
         block
     }
 
-    fn from_block(block: &[u8; BLOCK_SIZE]) -> Result<Self, &'static str> {
+    pub(crate) fn from_block(block: &[u8; BLOCK_SIZE]) -> Result<Self, &'static str> {
         let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| block[at + i]));
         let data_blocks = u64::from_le_bytes(std::array::from_fn(|i| block[72 + i]));
         let salt_size = usize::from(u16::from_le_bytes([block[80], block[81]]));
