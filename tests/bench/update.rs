@@ -52,7 +52,11 @@ pub(crate) fn bench(profile: &str) -> Result<String> {
     ];
     for (name, measure) in ways {
         eprintln!("{name}");
+        let before = rows.len();
         measure(&bench, &mut rows)?;
+        rows[before..]
+            .iter()
+            .for_each(|row| eprintln!("  {}: {} bytes, {:?}, {:?}", row.name, row.fetch, row.make, row.apply));
     }
     Ok(table(&rows, download, &bench.pair(profile)?))
 }

@@ -320,6 +320,9 @@ pub(super) struct TryArgs {
     /// Boot this image instead of building one
     #[arg(long, value_name = "FILE")]
     pub(super) image: Option<PathBuf>,
+    /// Show an update instead: build two versions, publish and serve them, install the newer one from the older one
+    #[arg(long, conflicts_with_all = ["image", "forward"])]
+    pub(super) update: bool,
     /// Number of empty virtual NVMe disks for a pool
     #[arg(long, default_value_t = 3, value_name = "N")]
     pub(super) disks: usize,

@@ -17,6 +17,7 @@ mod serve;
 mod sizes;
 mod tools;
 mod try_image;
+mod try_update;
 mod why;
 
 use std::process::ExitCode;

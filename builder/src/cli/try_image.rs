@@ -16,6 +16,9 @@ use crate::session::{Limits, Session};
 use crate::store::Scratch;
 
 pub(super) fn run(common: &Common, args: &TryArgs) -> anyhow::Result<ExitCode> {
+    if args.update {
+        return super::try_update::run(common, args);
+    }
     let image = match &args.image {
         Some(image) if image.is_file() => Image { path: image.clone(), built: None },
         Some(image) => {

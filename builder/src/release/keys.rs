@@ -52,7 +52,7 @@ impl History {
     /// # Errors
     /// A [`Mistake`] that names the file which does not follow.
     pub fn of(project: &Project) -> anyhow::Result<Self> {
-        let folder = project.profiles().join(FOLDER);
+        let folder = folder(project);
         let mut files = BTreeMap::new();
         if folder.is_dir() {
             for entry in fs_err::read_dir(&folder)? {
@@ -132,9 +132,14 @@ impl History {
     }
 }
 
+/// Where the sets of a project are.
+pub fn folder(project: &Project) -> PathBuf {
+    project.profiles().join(FOLDER)
+}
+
 /// Where a set waits that lacks signatures.
 pub fn next(project: &Project) -> PathBuf {
-    project.profiles().join(FOLDER).join(NEXT)
+    folder(project).join(NEXT)
 }
 
 /// What goes into an image: the newest set, or `null`.
