@@ -1,6 +1,11 @@
 //! Refusals in words.
 
+use std::fmt::{self, Write as _};
+
 use crate::report::Mistake;
+
+/// Bytes of an explanation that anybody may want to read.
+const READABLE: usize = 8 << 10;
 
 /// resolvo's phrases in the words of Debian's relations. Its first line says what our own says.
 const PHRASES: [(&str, &str); 8] = [
@@ -15,8 +20,8 @@ const PHRASES: [(&str, &str); 8] = [
 ];
 
 /// The solver's tree of reasons as a mistake.
-pub(super) fn conflict(tree: &str) -> Mistake {
-    let tree = PHRASES.iter().fold(tree.to_owned(), |tree, (theirs, ours)| tree.replace(theirs, ours));
+pub(super) fn conflict(tree: &dyn fmt::Display) -> Mistake {
+    let tree = PHRASES.iter().fold(beginning(tree), |tree, (theirs, ours)| tree.replace(theirs, ours));
     let lines: Vec<String> = without_repetitions(&tree)
         .into_iter()
         .filter(|line| !line.trim().is_empty())
@@ -24,6 +29,28 @@ pub(super) fn conflict(tree: &str) -> Mistake {
         .collect();
     Mistake::new(format!("the profile's packages cannot be installed together:\n{}", lines.join("\n")))
         .hint("change `include`, `forbid` or `pins` of the profile's [packages]; the tree's innermost lines name what clashes")
+}
+
+/// Where packages that need each other clash, resolvo 0.12.2 goes round in circles and never ends (`fmt_graph` in its
+/// conflict.rs follows a package again that it is still inside of).
+fn beginning(tree: &dyn fmt::Display) -> String {
+    struct Beginning(String);
+    impl fmt::Write for Beginning {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            if self.0.len() + text.len() > READABLE {
+                return Err(fmt::Error);
+            }
+            self.0.push_str(text);
+            Ok(())
+        }
+    }
+    let mut text = Beginning(String::new());
+    if write!(text, "{tree}").is_err() {
+        let whole_lines = text.0.rfind('\n').map_or(0, |end| end + 1);
+        text.0.truncate(whole_lines);
+        text.0.push_str("and so on\n");
+    }
+    text.0
 }
 
 /// The solver names a leaf once for each version that it stands for; of equal siblings the last stays.
@@ -60,5 +87,27 @@ pub(super) fn unknown<'a>(wanted: &str, name: &str, known: impl Iterator<Item = 
         mistake.hint("search packages.debian.org for its name in trixie, or add the archive or component that has it")
     } else {
         mistake.hint(format!("did you mean {}?", names.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Endless;
+
+    impl fmt::Display for Endless {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            loop {
+                f.write_str("├─ a 1 would require\n")?;
+            }
+        }
+    }
+
+    #[test]
+    fn reasons_that_go_round_in_circles_end_somewhere() {
+        let text = conflict(&Endless).to_string();
+        assert!(text.len() < 2 * READABLE && text.ends_with("and so on"), "{text}");
+        assert!(text.contains("a 1 needs"), "{text}");
     }
 }

@@ -55,7 +55,7 @@ pub fn solve(request: &PackageRequest, universe: &Universe) -> Result<Vec<Packag
             Ok(chosen)
         }
         Err(UnsolvableOrCancelled::Unsolvable(conflict)) => {
-            Err(explain::conflict(&conflict.display_user_friendly(&solver).to_string()).into())
+            Err(explain::conflict(&conflict.display_user_friendly(&solver)).into())
         }
         Err(UnsolvableOrCancelled::Cancelled(_)) => anyhow::bail!("the solver was cancelled"),
     }
