@@ -3,6 +3,7 @@
 //! | environment | |
 //! |---|---|
 //! | `LARDER_TEST_IMAGE` | tests this image instead of building the profile `qemu` |
+//! | `LARDER_TEST_RELEASES` | a folder with releases that were made before: `1.0` and `site`, as `target/releases` |
 //! | `LARDER_TEST_TOOLS=host` | takes QEMU and swtpm from `PATH` instead of larder's tools tree |
 //! | `LARDER_ACCEL`, `LARDER_KEEP` | see `larder-qemu` |
 //!

@@ -29,6 +29,11 @@ pub fn releases() -> Result<Releases> {
 }
 
 fn make() -> Result<Releases> {
+    // An empty variable is as good as none.
+    if let Some(folder) = std::env::var_os("LARDER_TEST_RELEASES").filter(|folder| !folder.is_empty()) {
+        let folder = PathBuf::from(folder);
+        return Ok(Releases { image: folder.join("1.0/larder-qemu-1.0.img"), site: folder.join("site") });
+    }
     let folder = target_folder()?.join("releases");
     fs_err::create_dir_all(&folder)?;
     let lock = File::create(folder.join(".lock"))?;
