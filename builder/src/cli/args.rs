@@ -38,23 +38,26 @@ have to be typed.
 What was on the disk is lost. Nothing starts from it until all was written, read back and
 compared.";
 
-const PUBLISH: &str =
-    "Appliances fetch DIR/CHANNEL/PROFILE.json, which must be signed with the project's release keys; it names
-everything else by its digest. What was published stays as it is; a release that --keep drops goes two days later.
+const PUBLISH: &str = "Appliances fetch DIR/CHANNEL/PROFILE.json, which must be signed with the project's release keys;
+it names everything else by its digest. What was published stays as it is; a release that --keep
+drops goes two days later.
 
-Without --key nothing that appliances see changes: DIR/CHANNEL/PROFILE.unsigned.json is to be signed, on another
-machine if you like (`larder keys sign`; the signature is over digests, the build is not needed), and then
-`larder publish --signed FILE --to DIR` puts it in its place.
+Without --key nothing that appliances see changes: DIR/CHANNEL/PROFILE.unsigned.json is to be
+signed, on another machine if you like (`larder keys sign`; the signature is over digests, the
+build is not needed), and then `larder publish --signed FILE --to DIR` puts it in its place.
 
-The same build again gives its channel more time. A channel that has expired is not believed, so that nobody can
-hold updates back without being noticed: publish before that, whether there is something new or not.";
+The same build again gives its channel more time. A channel that has expired is not believed, so
+that nobody can hold updates back without being noticed: publish before that, whether there is
+something new or not.";
 
-const KEYS: &str = "The public keys are in profiles/release-keys/N.json, to be kept in git; the newest set goes into every image that is
-built. Secret keys are files of minisign, encrypted with a passphrase; no build needs one. Keep a copy on paper or on a
-stick: without it no appliance out there takes an update any more.
+const KEYS: &str = "The public keys are in profiles/release-keys/N.json, to be kept in git; the newest set goes into
+every image that is built. Secret keys are files of minisign, encrypted with a passphrase; no
+build needs one. Keep a copy on paper or on a stick: without it no appliance out there takes an
+update any more.
 
-To change keys, make a new one and `larder keys rotate --add NEW --remove OLD`: the old keys must sign the change, so
-that appliances follow, and the new ones too. Until both have, the change waits in next.json for `larder keys sign`.";
+To change keys, make a new one and `larder keys rotate --add NEW --remove OLD`: the old keys must
+sign the change, so that appliances follow, and the new ones too. Until both have, the change
+waits in next.json for `larder keys sign`.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {

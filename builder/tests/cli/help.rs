@@ -42,14 +42,21 @@ fn every_verb_has_help_that_fits_a_terminal() {
     larder diff
     larder flash
     larder inspect
+    larder keys
+    larder keys new
+    larder keys rotate
+    larder keys show
+    larder keys sign
     larder lint
     larder lock
     larder profiles
     larder profiles detect
     larder profiles schema
     larder profiles show
+    larder publish
     larder recovery-key
     larder seed
+    larder serve
     larder sizes
     larder tools
     larder tools list
