@@ -58,6 +58,6 @@ mod tests {
         assert_eq!(blocks.find(0, 3 * block), Some(vec![3 * block, 3 * block, 0]));
         assert_eq!(blocks.find(2 * block, 2 * block), None);
         assert_eq!(blocks.find(4 * block, 2 * block), None, "there is no such block");
-        assert!(Blocks::new((&new[..5000], new_size), (&old, old_size)).is_none());
+        assert!(Blocks::new((&new[..4200], new_size), (&old, old_size)).is_none());
     }
 }
