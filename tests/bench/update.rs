@@ -38,12 +38,15 @@ struct Row {
     apply: Option<f64>,
 }
 
+/// Adds the rows of one way to send it.
+type Way = fn(&Bench, &mut Vec<Row>) -> Result<()>;
+
 /// Builds the pair, measures all ways and gives the table.
 pub(crate) fn bench(profile: &str) -> Result<String> {
     let bench = Bench::prepare(profile)?;
     let download = fs_err::metadata(bench.file("2", "img.zst"))?.len();
     let mut rows = vec![Row { name: "the whole `.img.zst`", fetch: download, make: None, apply: None }];
-    let ways: [(&str, fn(&Bench, &mut Vec<Row>) -> Result<()>); 5] = [
+    let ways: [(&str, Way); 5] = [
         ("RAUC", Bench::rauc),
         ("casync", Bench::casync),
         ("zstd", Bench::zstd),

@@ -72,7 +72,7 @@ pub(super) enum Verb {
     Flash(FlashArgs),
     /// Put a settings file on an image, or on a disk that an image was written to
     Seed(SeedArgs),
-    /// Make a build the newest release of a channel: a folder that any static web server serves
+    /// Make a build the newest release of a channel, for any static web server
     #[command(after_help = PUBLISH)]
     Publish(PublishArgs),
     /// Serve the folder of `larder publish`, to try it at home

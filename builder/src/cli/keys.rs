@@ -108,7 +108,7 @@ fn say_placed(common: &Common, placed: &Placed) -> anyhow::Result<()> {
     match placed {
         Placed::Complete(path) => common.progress().note(format!("These keys count from now on: {}", path.display())),
         Placed::Waiting(path, why) => {
-            common.progress().note(format!("Not yet: {why}\n  larder keys sign {} --key FILE", path.display()))
+            common.progress().note(format!("Not yet: {why}\n  larder keys sign {} --key FILE", path.display()));
         }
     }
     Ok(())

@@ -38,7 +38,7 @@ pub(super) fn run(common: &Common, args: &TryArgs) -> anyhow::Result<ExitCode> {
     let scratch = first.store.scratch("try-update")?;
     let project = copy_project(&first.project, &scratch.path().join("project"))?;
     let signer = release_key(&first, &project)?;
-    let session = Session::new(project, first.store.clone(), first.progress.clone(), Limits::from(&args.limits));
+    let session = Session::new(project, first.store.clone(), first.progress, Limits::from(&args.limits));
     let profile = Profile::load(&session.project, &args.profile)?;
     let (out, site) = (scratch.path().join("out"), scratch.path().join("site"));
     let mut images = Vec::new();

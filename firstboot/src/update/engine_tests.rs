@@ -368,7 +368,7 @@ fn a_disk_that_does_not_keep_what_is_written_is_noticed_before_it_counts() {
     let power = Power::until(usize::MAX);
     let mut disk = SimulatedDisk::new(machine.disk.clone(), &power);
     disk.bad = Some((2048 + 64 + 64 + 1024 + 300) * 512);
-    let esp = Simulated::new(machine.esp.clone(), &|| Ok(()));
+    let esp = Simulated::new(machine.esp, &|| Ok(()));
     let error = pair.engine(&disk, &esp, &Quiet::default()).install(&mut Served::new(&pair.payload)).unwrap_err();
     assert!(error.to_string().starts_with("the disk has not kept what was written"), "{error:#}");
     assert!(!pair.is_new(&Machine::after_power_cut(disk, esp, !0)));
@@ -380,7 +380,7 @@ fn a_full_esp_leaves_the_running_system_as_it_was() {
     let machine = pair.machine();
     let power = Power::until(usize::MAX);
     let disk = SimulatedDisk::new(machine.disk.clone(), &power);
-    let mut esp = Simulated::new(machine.esp.clone(), &|| Ok(()));
+    let mut esp = Simulated::new(machine.esp, &|| Ok(()));
     esp.capacity = pair.old.uki.len() as u64 + 1000;
     let error = pair.engine(&disk, &esp, &Quiet::default()).install(&mut Served::new(&pair.payload)).unwrap_err();
     assert!(error.to_string().contains("ESP"), "{error:#}");
@@ -393,7 +393,7 @@ fn what_must_be_done_before_it_counts_is_done_with_the_whole_uki_and_may_say_no(
     let machine = pair.machine();
     let power = Power::until(usize::MAX);
     let disk = SimulatedDisk::new(machine.disk.clone(), &power);
-    let esp = Simulated::new(machine.esp.clone(), &|| Ok(()));
+    let esp = Simulated::new(machine.esp, &|| Ok(()));
     let hooks = Quiet::default();
     hooks.refuses.set(true);
     pair.engine(&disk, &esp, &hooks).install(&mut Served::new(&pair.payload)).unwrap_err();

@@ -248,8 +248,12 @@ fn a_recipe_that_breaks_a_rule_is_told_where() {
         change(&mut records);
         Recipe::parse(&Recipe::new(records).to_json(), &BOUNDS).unwrap_err().to_string()
     };
-    insta::assert_snapshot!(wrong(|records| drop(records.remove(1))), @"it makes 8192 of 12288 bytes of the root file system");
-    insta::assert_snapshot!(wrong(|records| drop(records.pop())), @"it makes 40 of 100 bytes of the UKI");
+    insta::assert_snapshot!(wrong(|records| {
+            records.remove(1);
+        }), @"it makes 8192 of 12288 bytes of the root file system");
+    insta::assert_snapshot!(wrong(|records| {
+            records.pop();
+        }), @"it makes 40 of 100 bytes of the UKI");
     insta::assert_snapshot!(wrong(|records| records.clear()), @"it makes 0 of 12288 bytes of the root file system");
     insta::assert_snapshot!(wrong(|records| records.swap(0, 1)), @"record 0 does not follow the one before");
     insta::assert_snapshot!(wrong(|records| records.swap(1, 2)), @"record 2 of the root file system comes after those of the UKI");

@@ -181,7 +181,7 @@ fn write(old: Option<&Open>, new: &Open, into: &Path, bar: &ProgressBar) -> anyh
     for batch in jobs(old, new).chunks(4 * WORKERS) {
         let encoded = workers.install(|| batch.par_iter().map(|job| job.encode(old, new, bar)).collect::<Vec<_>>());
         for (job, encoded) in batch.iter().zip(encoded) {
-            writer.add(job, encoded?)?;
+            writer.add(job, &encoded?)?;
         }
     }
     let bounds = Bounds {
@@ -277,7 +277,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn add(&mut self, job: &Job, piecework: Piecework) -> anyhow::Result<()> {
+    fn add(&mut self, job: &Job, piecework: &Piecework) -> anyhow::Result<()> {
         let of = if job.to == Target::Root { Base::Root } else { Base::Uki };
         let offset = self.length;
         let origin = match (&piecework.encoded, &job.old) {
@@ -332,7 +332,7 @@ pub fn follow(
                     (Base::NewRoot, _) => root.file().read_exact_at(&mut bytes, base.at)?,
                     (Base::Root, Some((old, _))) => old.read_exact_at(&mut bytes, base.at)?,
                     (Base::Uki, Some((_, old))) => {
-                        bytes.copy_from_slice(&old[base.at as usize..][..base.length as usize])
+                        bytes.copy_from_slice(&old[base.at as usize..][..base.length as usize]);
                     }
                     (_, None) => anyhow::bail!("there is no older system"),
                 }

@@ -99,7 +99,7 @@ impl Payload for Fetcher<'_> {
         for range in ranges {
             match self.runs.back_mut() {
                 Some(run) if run.start <= range.start && range.start <= run.end + GAP => {
-                    run.end = run.end.max(range.end)
+                    run.end = run.end.max(range.end);
                 }
                 _ => self.runs.push_back(range),
             }

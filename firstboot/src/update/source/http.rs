@@ -37,7 +37,7 @@ impl Server for Http {
             let last = to.map(|to| (to - 1).to_string()).unwrap_or_default();
             request = request.header(header::RANGE, format!("bytes={from}-{last}"));
         }
-        let response = request.call().map_err(classify)?;
+        let response = request.call().map_err(|error| classify(&error))?;
         let offset = match response.status() {
             StatusCode::OK => 0,
             StatusCode::PARTIAL_CONTENT => first_byte(&response).unwrap_or(from),
@@ -62,9 +62,9 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-fn classify(error: ureq::Error) -> SourceError {
+fn classify(error: &ureq::Error) -> SourceError {
     use ureq::{Error, Timeout};
-    match &error {
+    match error {
         Error::HostNotFound | Error::ConnectionFailed | Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
             SourceError::Unreachable(error.to_string())
         }
