@@ -51,10 +51,6 @@ fn assemble(session: &Session, stages: &Stages, path: &Path) -> anyhow::Result<(
 /// gone then, and the stages must run again.
 pub(super) fn publish(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Option<Built>> {
     fill(session, stages, out).map_err(|error| {
-        // The store may be on another disk, and be the one that is full.
-        if format!("{error:#}").contains(&*session.store.folder().to_string_lossy()) {
-            return error;
-        }
         let room = stages.parts.room_for_outputs().map(|size| format!("up to {}", HumanBytes(size)));
         let room = room.unwrap_or_else(|_| "some room".to_owned());
         let hint = format!("the output takes {room}; name a folder that has it and that you may write to: --out DIR");
