@@ -122,14 +122,12 @@ impl Boot {
     }
 
     fn put_into_force(&self, found: &Found, state: Option<&State>) -> anyhow::Result<()> {
-        let name = found.source.to_string();
-        let understood = understood(&found.text, &name).unwrap_or_else(|| found.text.to_string());
-        let is_complete = understood == *found.text;
-        let prepared = Prepared::new(&self.root, if is_complete { &found.text } else { &understood }, &name)?;
+        let understood = found.understood();
+        let prepared = Prepared::new(&self.root, &understood, &found.source.to_string())?;
         prepared.changes.write(&self.root)?;
         match state {
             // What a newer version has added stays there for it.
-            Some(_) if !is_complete && found.source == Source::State => Ok(()),
+            Some(_) if understood != **found.text => Ok(()),
             Some(state) => prepared.keep(state),
             None => self.keep_later(FILE_NAME, prepared.kept().as_bytes()),
         }

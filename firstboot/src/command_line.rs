@@ -13,8 +13,11 @@ pub fn root_hash() -> anyhow::Result<RootHash> {
     parse(&fs_err::read_to_string("/proc/cmdline")?)
 }
 
-/// Of an argument that is given twice the last one counts, as everywhere on this line.
-fn parse(line: &str) -> anyhow::Result<RootHash> {
+/// The same, of any command line. Of an argument that is given twice the last one counts, as everywhere on this line.
+///
+/// # Errors
+/// There is none.
+pub fn parse(line: &str) -> anyhow::Result<RootHash> {
     let mut words = line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("roothash="));
     let hash = words.next_back().context("the kernel's command line has no roothash=")?;
     Ok(hash.parse()?)

@@ -47,9 +47,7 @@ impl Running {
         let foreign = || Mistake::new("this computer does not run larder").hint("start it from a larder stick first");
         let root_hash = command_line::root_hash().map_err(|error| foreign().because(error))?;
         let name = boot_disk::name().map_err(|error| foreign().because(error))?;
-        let disks = Machine::here().disks().context("looking for disks")?;
-        let disk =
-            disks.into_iter().find(|disk| disk.name == name).with_context(|| format!("/sys does not know {name}"))?;
+        let disk = Machine::here().disk_named(&name)?;
         let file = fs_err::File::open(Path::new("/dev").join(&name))?.into_file();
         // What is mounted from its partitions is cached apart from the disk itself.
         nix::unistd::sync();

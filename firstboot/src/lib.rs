@@ -18,6 +18,7 @@ pub mod identity;
 pub mod install;
 pub mod key;
 pub mod layout;
+pub mod os_release;
 pub mod pool;
 pub mod render;
 pub mod report;

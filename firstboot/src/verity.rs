@@ -230,6 +230,13 @@ impl Tree {
         self.levels.last().map_or(0..0, |leaf| leaf.first..leaf.first + leaf.blocks)
     }
 
+    /// One digest for each block of data, in order, of a whole tree; `None` where it is cut off, or has no leaf level.
+    pub fn leaves<'t>(&self, tree: &'t [u8]) -> Option<&'t [[u8; DIGEST_SIZE]]> {
+        let leaves = self.leaf_blocks();
+        let level = tree.get(leaves.start as usize * BLOCK_SIZE..leaves.end as usize * BLOCK_SIZE)?;
+        level.as_chunks().0.get(..self.data_blocks as usize)
+    }
+
     /// Writes the tree over all of `data` into `out` (readable and writable; empty, or a device),
     /// with [`SALT`]. `uuid` goes into the superblock; the root hash does not cover it.
     pub fn write(data: &File, out: &File, uuid: Uuid) -> Result<RootHash, VerityError> {

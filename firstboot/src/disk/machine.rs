@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use super::udev::Properties;
 use super::uses::Uses;
 use super::{Area, Bus, Disk};
@@ -37,6 +39,15 @@ impl Machine {
 
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// One disk, by the name that the kernel gives it.
+    ///
+    /// # Errors
+    /// There is none of that name, or `/sys` cannot be read.
+    pub fn disk_named(&self, name: &str) -> anyhow::Result<Disk> {
+        let disks = self.disks().context("looking for disks")?;
+        disks.into_iter().find(|disk| disk.name == name).with_context(|| format!("/sys does not know {name}"))
     }
 
     /// All disks, sorted by their names.

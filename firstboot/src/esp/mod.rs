@@ -19,6 +19,7 @@ pub use counting::{Rename, Systems};
 pub use folder::Folder;
 pub use name::{Tries, UkiName};
 
+use crate::command_line;
 use crate::tpm::pe::Pe;
 use crate::verity::RootHash;
 
@@ -115,9 +116,7 @@ pub fn root_hash(esp: &dyn Esp, file: &str, size: u64) -> anyhow::Result<Option<
     let Some((start, length)) = Pe::parse(&header)?.section_range(".cmdline")? else { return Ok(None) };
     let mut line = vec![0; length.min(COMMAND_LINE) as usize];
     esp.read_at(file, &mut line, start)?;
-    let line = String::from_utf8_lossy(&line);
-    let words = line.trim_end_matches('\0').split_ascii_whitespace();
-    Ok(words.filter_map(|word| word.strip_prefix("roothash=")).next_back().and_then(|hash| hash.parse().ok()))
+    Ok(command_line::parse(String::from_utf8_lossy(&line).trim_end_matches('\0')).ok())
 }
 
 /// Gives a file its new name, for good.

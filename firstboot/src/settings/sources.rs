@@ -10,6 +10,7 @@
 //! The first of 2 to 4 counts, right or wrong: a file that its owner has put there is not passed over. The seed is read
 //! without being mounted.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -76,12 +77,14 @@ impl Found {
     /// # Errors
     /// They are wrong.
     pub fn settings(&self) -> Result<Settings, Mistake> {
-        let name = self.source.to_string();
+        Settings::parse(&self.understood(), &self.source.to_string())
+    }
+
+    /// The text; of what was applied, without what is not known here.
+    pub fn understood(&self) -> Cow<'_, str> {
         match self.source {
-            Source::State => {
-                Settings::parse(&understood(&self.text, &name).unwrap_or_else(|| self.text.to_string()), &name)
-            }
-            _ => Settings::parse(&self.text, &name),
+            Source::State => understood(&self.text, &self.source.to_string()).map_or((&**self.text).into(), Cow::Owned),
+            _ => (&**self.text).into(),
         }
     }
 }

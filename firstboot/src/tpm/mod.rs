@@ -33,6 +33,7 @@ pub use pin::PinSealed;
 pub use policy::Policy;
 
 use crate::finding::{Finding, Severity};
+use crate::os_release;
 
 /// The TPM of a system.
 #[derive(Debug, Clone)]
@@ -83,9 +84,7 @@ impl Tpm {
 
     /// What the running system calls itself (os-release(5)).
     pub(crate) fn system(&self) -> String {
-        let text = std::fs::read_to_string(self.root.join("usr/lib/os-release")).unwrap_or_default();
-        let version = text.lines().find_map(|line| line.strip_prefix("IMAGE_VERSION="));
-        version.unwrap_or("unknown").trim_matches('"').to_owned()
+        os_release::value(&self.root, "IMAGE_VERSION").unwrap_or_else(|_| "unknown".to_owned())
     }
 
     /// # Errors

@@ -22,6 +22,7 @@ use crate::finding::{Finding, Severity};
 use crate::flash::FileDevice;
 use crate::hash::Hash;
 use crate::layout::UKI_FOLDER;
+use crate::os_release;
 use crate::report::Mistake;
 use crate::settings::Updates;
 use crate::state::State;
@@ -117,14 +118,9 @@ struct Way<'a> {
 /// # Errors
 /// It is no larder image.
 pub fn image(root: &Path) -> anyhow::Result<(String, Version)> {
-    let text = fs_err::read_to_string(root.join("usr/lib/os-release"))?;
-    let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        line.map(|value| value.trim_matches('"').to_owned()).with_context(|| format!("os-release has no {key}"))
-    };
-    let id = value("IMAGE_ID")?;
+    let id = os_release::value(root, "IMAGE_ID")?;
     let profile = id.strip_prefix("larder-").with_context(|| format!("`{id}` is no larder image"))?;
-    Ok((profile.to_owned(), value("IMAGE_VERSION")?.parse()?))
+    Ok((profile.to_owned(), os_release::value(root, "IMAGE_VERSION")?.parse()?))
 }
 
 impl<'a> Client<'a> {
@@ -192,18 +188,15 @@ impl<'a> Client<'a> {
     /// The smallest way to a release: from the very system that runs, or out of nothing.
     fn way<'r>(&self, release: &'r Release) -> anyhow::Result<Way<'r>> {
         let full = Way { making: &release.full, old: None };
-        let candidates = release.deltas.iter().filter(|delta| delta.from_root_hash == self.root_hash);
-        let Some(delta) = candidates.min_by_key(|delta| delta.making.size()) else { return Ok(full) };
-        if delta.making.size() >= release.full.size() {
+        // The UKI is read only if that may lead somewhere.
+        if release.deltas.iter().all(|delta| delta.from_root_hash != self.root_hash) {
             return Ok(full);
         }
-        // The file on the ESP must be the one that the delta was made from.
         let uki = self.running_uki()?;
-        if delta.from_uki != uki {
-            return Ok(full);
-        }
-        let (tree, _) = self.open_tree()?;
-        let superblock = Superblock::read(Region { file: &tree, start: 0 })?;
+        let delta = release.delta_from(&self.root_hash, &uki);
+        let Some(delta) = delta.filter(|delta| delta.making.size() < release.full.size()) else { return Ok(full) };
+        let tree = Path::new("/dev/disk/by-partuuid").join(self.root_hash.verity_partition_uuid().to_string());
+        let superblock = Superblock::read(Region { file: fs_err::File::open(tree)?.file(), start: 0 })?;
         let old_root = superblock.data_blocks * BLOCK_SIZE as u64;
         Ok(Way { making: &delta.making, old: Some((old_root, uki.size)) })
     }
@@ -212,12 +205,6 @@ impl<'a> Client<'a> {
         let name = self.systems.running.as_ref().context("the running system's UKI is not on the ESP")?;
         let path = Path::new(ESP).join(UKI_FOLDER).join(name.to_string());
         Ok(Object { sha256: Hash::of_file(&path)?, size: fs_err::metadata(&path)?.len() })
-    }
-
-    /// The partition of the running hash tree.
-    fn open_tree(&self) -> anyhow::Result<(std::fs::File, std::path::PathBuf)> {
-        let path = Path::new("/dev/disk/by-partuuid").join(self.root_hash.verity_partition_uuid().to_string());
-        Ok((fs_err::File::open(&path)?.into_file(), path))
     }
 
     /// Installs a release beside the running system. It starts at the next restart.
@@ -339,9 +326,7 @@ impl<'a> Client<'a> {
 
     fn disk(&self) -> anyhow::Result<FileDevice> {
         let name = boot_disk::name()?;
-        let disks = Machine::here().disks().context("looking for disks")?;
-        let disk =
-            disks.into_iter().find(|disk| disk.name == name).with_context(|| format!("/sys does not know {name}"))?;
+        let disk = Machine::here().disk_named(&name)?;
         let path = Path::new("/dev").join(&name);
         FileDevice::open_in_use(&path, disk.sector).with_context(|| format!("opening {}", path.display()))
     }

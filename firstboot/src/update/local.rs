@@ -6,38 +6,34 @@ use std::collections::HashMap;
 
 use crate::verity::{BLOCK_SIZE, Tree};
 
-const DIGEST: usize = 32;
+type Digest = [u8; 32];
 
 /// Which block of the running root is which of the new one.
 #[derive(Debug)]
 pub(super) struct Blocks<'a> {
     /// Digests of the new blocks, in order.
-    new: &'a [u8],
+    new: &'a [Digest],
     /// Where a block with this digest is.
-    known: HashMap<[u8; DIGEST], u64>,
+    known: HashMap<Digest, u64>,
 }
 
 impl<'a> Blocks<'a> {
     /// Of two trees over so many bytes; `None` when one of them is shorter than it has to be.
     pub(super) fn new((new, new_size): (&'a [u8], u64), (old, old_size): (&[u8], u64)) -> Option<Self> {
-        let (digests, _) = leaves(old, old_size)?.as_chunks::<DIGEST>();
-        let known = digests.iter().zip(0..).map(|(digest, block)| (*digest, block)).collect();
+        let known = leaves(old, old_size)?.iter().zip(0..).map(|(digest, block)| (*digest, block)).collect();
         Some(Self { new: leaves(new, new_size)?, known })
     }
 
     /// Where in the running root, in bytes, the blocks of a piece of the new one are; `None` when it lacks one of them.
     pub(super) fn find(&self, at: u64, length: u64) -> Option<Vec<u64>> {
-        let block = |at: u64| at as usize / BLOCK_SIZE * DIGEST;
-        let (digests, _) = self.new.get(block(at)..block(at + length))?.as_chunks::<DIGEST>();
+        let block = |at: u64| at as usize / BLOCK_SIZE;
+        let digests = self.new.get(block(at)..block(at + length))?;
         digests.iter().map(|digest| self.known.get(digest).map(|block| block * BLOCK_SIZE as u64)).collect()
     }
 }
 
-/// The digests of a tree's leaf level, one for each block of `size` bytes.
-fn leaves(tree: &[u8], size: u64) -> Option<&[u8]> {
-    let blocks = size / BLOCK_SIZE as u64;
-    let first = Tree::over(blocks).leaf_blocks().start as usize * BLOCK_SIZE;
-    tree.get(first..)?.get(..blocks as usize * DIGEST)
+fn leaves(tree: &[u8], size: u64) -> Option<&[Digest]> {
+    Tree::over(size / BLOCK_SIZE as u64).leaves(tree)
 }
 
 #[cfg(test)]
@@ -58,6 +54,6 @@ mod tests {
         assert_eq!(blocks.find(0, 3 * block), Some(vec![3 * block, 3 * block, 0]));
         assert_eq!(blocks.find(2 * block, 2 * block), None);
         assert_eq!(blocks.find(4 * block, 2 * block), None, "there is no such block");
-        assert!(Blocks::new((&new[..4200], new_size), (&old, old_size)).is_none());
+        assert!(Blocks::new((&new[..5000], new_size), (&old, old_size)).is_none());
     }
 }

@@ -7,8 +7,6 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use firstboot::verity::{BLOCK_SIZE, Tree};
-
 type Digest = [u8; 32];
 
 /// A run of blocks that are the same, or of blocks that the old file system has nowhere. In blocks.
@@ -18,16 +16,6 @@ pub(super) struct Run {
     pub(super) new: Range<u64>,
     /// Where it begins in the old one; `None` when it is not there.
     pub(super) old: Option<u64>,
-}
-
-/// The leaf level of a hash tree: one digest for each block of data.
-pub(super) fn leaves(tree: &[u8], data_blocks: u64) -> anyhow::Result<Vec<Digest>> {
-    let range = Tree::over(data_blocks).leaf_blocks();
-    let start = range.start as usize * BLOCK_SIZE;
-    let leaves = tree.get(start..start + data_blocks as usize * 32);
-    let leaves = leaves.filter(|_| data_blocks > 1);
-    let leaves = leaves.ok_or_else(|| anyhow::anyhow!("the hash tree is too short for {data_blocks} blocks"))?;
-    Ok(leaves.chunks_exact(32).map(|digest| digest.try_into().unwrap_or_default()).collect())
 }
 
 /// The runs of a new file system, without gaps.

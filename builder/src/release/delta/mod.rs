@@ -21,7 +21,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use firstboot::update::recipe::{Base, Bounds, Origin, Recipe, Record, Target};
 use firstboot::update::{Object, recipe};
-use firstboot::verity::{BLOCK_SIZE, RootHash};
+use firstboot::verity::{BLOCK_SIZE, RootHash, Tree};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
@@ -70,8 +70,9 @@ impl System {
     fn open(&self) -> anyhow::Result<Open> {
         let root = fs_err::File::open(&self.root)?;
         let size = root.metadata()?.len();
-        let leaves = blocks::leaves(&fs_err::read(&self.tree)?, size / BLOCK_SIZE as u64)
-            .with_context(|| format!("reading {}", self.tree.display()))?;
+        let tree = fs_err::read(&self.tree)?;
+        let leaves = Tree::over(size / BLOCK_SIZE as u64).leaves(&tree).map(<[_]>::to_vec);
+        let leaves = leaves.with_context(|| format!("{} is too short for {size} bytes", self.tree.display()))?;
         Ok(Open { root: root.into_parts().0, size, leaves, uki: fs_err::read(&self.uki)? })
     }
 }
