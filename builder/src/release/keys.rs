@@ -262,13 +262,5 @@ pub fn what(envelope: &Envelope) -> String {
 /// # Errors
 /// It cannot be written.
 pub fn write(path: &Path, envelope: &Envelope) -> anyhow::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(parent)
-        .with_context(|| format!("writing {}", path.display()))?;
-    file.write_all(envelope.to_json().as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error).with_context(|| format!("writing {}", path.display()))?;
-    Ok(fs_err::File::open(parent)?.sync_all()?)
+    super::replace(path, |file| Ok(file.write_all(envelope.to_json().as_bytes())?))
 }

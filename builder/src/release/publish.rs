@@ -12,7 +12,7 @@ use indicatif::HumanBytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::delta::{self, Identity, Made, System};
-use super::keys::{self, History, Signer};
+use super::keys::{History, Signer};
 use super::site::Site;
 use crate::diff::{self, side::Side};
 use crate::image::output::{Artifact, Manifest};
@@ -119,9 +119,7 @@ pub fn publish(session: &Session, named: &str, to: &Path, options: &Options<'_>)
         .checked_add(SignedDuration::from_hours(24 * i64::from(options.days)))
         .context("that many days lead nowhere")?;
     let mut envelope = unsigned(&channel)?;
-    // Beside the channel: for the next release.
-    fs_err::create_dir_all(to.join(&channel.channel))?;
-    fs_err::write(site.manifest(&channel, &build.manifest.version), serde_json::to_vec(&build.manifest)?)?;
+    site.put_manifest(&channel, &build.manifest)?;
     site.put_keys(&history)?;
     let Some(signer) = options.signer else {
         return Ok(Published::Unsigned(site.put_unsigned(&channel, &envelope)?));
@@ -323,9 +321,4 @@ fn unsigned(channel: &Channel) -> anyhow::Result<Envelope> {
         }
     }
     Envelope::unsigned(&channel).with_context(|| format!("the channel takes more than {}", HumanBytes(MAX_ENVELOPE)))
-}
-
-/// What is told of an envelope before it is signed.
-pub fn described(envelope: &Envelope) -> String {
-    keys::what(envelope)
 }

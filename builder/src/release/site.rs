@@ -4,11 +4,10 @@
 //! whoever reads meanwhile, or after a crash, finds the old state or the new one.
 
 use std::collections::HashSet;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use firstboot::update::Object;
 use firstboot::update::channel::Channel;
 use firstboot::update::envelope::Envelope;
@@ -16,6 +15,7 @@ use firstboot::update::keys::Keys;
 
 use super::keys::{self, History};
 use crate::hash::{Hash, HashingWriter};
+use crate::image::output::Manifest;
 use crate::report::Mistake;
 
 /// How long an object stays that no channel names any more: a download that has begun may still want it.
@@ -88,7 +88,17 @@ impl Site {
         Ok(path)
     }
 
-    /// Where the manifest of a release is kept, so that the next one can tell what changed.
+    /// Keeps the manifest of a release, so that the next one can tell what changed.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put_manifest(&self, channel: &Channel, manifest: &Manifest) -> anyhow::Result<()> {
+        let path = self.manifest(channel, &manifest.version);
+        fs_err::create_dir_all(path.parent().unwrap_or(&self.folder))?;
+        super::replace(&path, |file| Ok(file.write_all(&serde_json::to_vec(manifest)?)?))
+    }
+
+    /// Where that manifest is.
     pub fn manifest(&self, channel: &Channel, version: &impl std::fmt::Display) -> PathBuf {
         self.folder.join(&channel.channel).join(format!("{}-{version}.manifest.json", channel.profile))
     }
@@ -136,20 +146,13 @@ impl Site {
         {
             return Ok(());
         }
-        let folder = self.folder.join("objects");
-        let file = tempfile::Builder::new()
-            .prefix(".new-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(&folder)
-            .with_context(|| format!("writing to {}", folder.display()))?;
-        let mut writer = HashingWriter::new(file);
-        io::copy(&mut fs_err::File::open(source)?, &mut writer)?;
-        let (mut file, sha256) = writer.finish();
-        anyhow::ensure!(sha256 == object.sha256, "{} changed while it was published", source.display());
-        file.flush()?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error).with_context(|| format!("writing {}", path.display()))?;
-        Ok(fs_err::File::open(&folder)?.sync_all()?)
+        super::replace(&path, |file| {
+            let mut writer = HashingWriter::new(file);
+            io::copy(&mut fs_err::File::open(source)?, &mut writer)?;
+            let (_, sha256) = writer.finish();
+            anyhow::ensure!(sha256 == object.sha256, "{} changed while it was published", source.display());
+            Ok(())
+        })
     }
 
     /// Removes objects that no channel has named for a while, and what killed runs have left; returns how many bytes.
