@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod build;
 pub mod cli;
+pub mod copy_tree;
 pub mod deb;
 pub mod diff;
 pub mod elf;

@@ -153,7 +153,7 @@ impl Bench {
         flash.arg("flash").arg("--image").arg(image).args(["--yes-serial", "1234", "--device"]);
         flash.arg(Path::new("/dev/disk/by-id").join(NAME)).env("LARDER_TEST_MACHINE", self.folder.join("machine"));
         let start = Instant::now();
-        let output = medium.on(&flash).output()?;
+        let output = medium.on(flash).output()?;
         let all = start.elapsed().as_secs_f64();
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "larder flash failed: {said}");
@@ -172,7 +172,7 @@ impl Bench {
     fn timed(&self, command: &str, medium: &Medium) -> Result<f64> {
         self.restore_target()?;
         let tool = self.tool(&format!("start=$EPOCHREALTIME; {command} && echo $start $EPOCHREALTIME"));
-        duration(&run(&mut medium.on(&tool))?)
+        duration(&run(&mut medium.on(tool))?)
     }
 
     /// A command line in the bench's folder.

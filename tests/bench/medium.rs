@@ -51,26 +51,17 @@ impl Medium {
     }
 
     /// The command, run as a member of the group.
-    pub(crate) fn on(&self, command: &Command) -> Command {
-        let Self::Slow(group) = self else {
-            let mut same = Command::new(command.get_program());
-            same.args(command.get_args());
-            return with_surroundings(same, command);
-        };
+    pub(crate) fn on(&self, command: Command) -> Command {
+        let Self::Slow(group) = self else { return command };
         let mut member = Command::new("sh");
         member.args(["-c", "echo $$ > \"$0\"; exec \"$@\""]).arg(group.0.join("cgroup.procs"));
         member.arg(command.get_program()).args(command.get_args());
-        with_surroundings(member, command)
+        member.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(folder) = command.get_current_dir() {
+            member.current_dir(folder);
+        }
+        member
     }
-}
-
-/// Folder and environment of `of`.
-fn with_surroundings(mut command: Command, of: &Command) -> Command {
-    command.envs(of.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    if let Some(folder) = of.get_current_dir() {
-        command.current_dir(folder);
-    }
-    command
 }
 
 fn has_controller(cgroups: &Path, file: &str) -> Result<bool> {
@@ -103,7 +94,7 @@ mod tests {
         let mut dd = Command::new("dd");
         dd.args(["if=a", "of=b"]).env("X", "1").current_dir("/tmp");
         let medium = Medium::Slow(Group("/nowhere/group".into()));
-        let member = medium.on(&dd);
+        let member = medium.on(dd);
         let arguments: Vec<_> = member.get_args().map(|argument| argument.to_string_lossy()).collect();
         assert_eq!(arguments[2..], ["/nowhere/group/cgroup.procs", "dd", "if=a", "of=b"]);
         assert_eq!(member.get_current_dir(), Some(Path::new("/tmp")));

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use larder::copy_tree::copy_tree;
 use larder_tests::workspace;
 
 /// The folder and the program.
@@ -107,39 +108,4 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?} failed ({}):\n{said}", output.status);
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Copies a tree with its links.
-pub(crate) fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    fs_err::create_dir_all(to)?;
-    for entry in fs_err::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            copy_tree(&source, &target)?;
-        } else if kind.is_symlink() {
-            fs_err::os::unix::fs::symlink(fs_err::read_link(&source)?, &target)?;
-        } else {
-            fs_err::copy(&source, &target)?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tree_is_copied_with_its_links() {
-        let folder = tempfile::tempdir().expect("folder");
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        fs_err::create_dir_all(from.join("a/b")).expect("makes");
-        fs_err::write(from.join("a/b/file"), "text").expect("writes");
-        fs_err::os::unix::fs::symlink("nowhere", from.join("a/link")).expect("links");
-        copy_tree(&from, &to).expect("copies");
-        assert_eq!(fs_err::read_to_string(to.join("a/b/file")).expect("reads"), "text");
-        assert_eq!(fs_err::read_link(to.join("a/link")).expect("reads"), Path::new("nowhere"));
-    }
 }

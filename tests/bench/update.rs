@@ -13,9 +13,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use firstboot::update::recipe::Bounds;
 use indicatif::ProgressBar;
+use larder::copy_tree::copy_tree;
 use larder::image::output::Manifest;
 use larder::release::delta::{self, System};
-use larder_tests::workspace;
+use larder_tests::{without_security, workspace};
 
 use crate::place::run;
 
@@ -81,10 +82,10 @@ impl Bench {
                 fs_err::remove_dir_all(project)?;
             }
             for name in ["profiles", "overlays"] {
-                crate::place::copy_tree(&workspace().join(name), &project.join(name))?;
+                copy_tree(&workspace().join(name), &project.join(name))?;
             }
         }
-        without_security(&old.join("profiles/base.toml"))?;
+        without_security(&old)?;
         for what in [["--profile", profile], ["--tools", "zfs"]] {
             eprintln!("{}", run(bench.larder(&old).arg("lock").args(what))?);
         }
@@ -287,15 +288,6 @@ impl Bench {
     }
 }
 
-/// Takes the security archive out of a profile: everything from its table to the next one that is no archive.
-fn without_security(path: &Path) -> Result<()> {
-    let mut profile: toml::Table = fs_err::read_to_string(path)?.parse()?;
-    let archives =
-        profile.get_mut("archive").and_then(toml::Value::as_array_mut).context("base.toml has no archives")?;
-    archives.retain(|archive| archive.get("name").and_then(toml::Value::as_str) != Some("debian-security"));
-    Ok(fs_err::write(path, profile.to_string())?)
-}
-
 /// Names and sizes of the chunks in a store of casync.
 fn chunks(store: &Path) -> Result<HashMap<String, u64>> {
     let mut chunks = HashMap::new();
@@ -341,16 +333,5 @@ mod tests {
 
         A pair.
         ");
-    }
-
-    #[test]
-    fn the_older_system_knows_no_security_updates_and_is_otherwise_the_same() {
-        let folder = tempfile::tempdir().expect("folder");
-        let path = folder.path().join("base.toml");
-        fs_err::copy(workspace().join("profiles/base.toml"), &path).expect("copies");
-        without_security(&path).expect("has it");
-        let profile: toml::Table = fs_err::read_to_string(&path).expect("reads").parse().expect("is a profile");
-        assert_eq!(profile["archive"].as_array().map(Vec::len), Some(1));
-        assert!(profile["packages"]["include"].as_array().is_some_and(|packages| packages.len() > 10));
     }
 }

@@ -19,7 +19,7 @@ mod verity;
 
 pub use build::{image, larder, target_folder, workspace};
 pub use ordinary::OrdinaryUser;
-pub use releases::{Releases, releases};
+pub use releases::{Releases, releases, without_security};
 pub use server::{Fault, WebServer};
 pub use slots::Slot;
 pub use story::{BOOT, SharedVm, Story, TestVm};

@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
 use fs_err::File;
+use larder::copy_tree::copy_tree;
 
-use crate::build::{larder, target_folder, workspace};
+use crate::build::{larder, run, target_folder, workspace};
 
 /// What was published.
 #[derive(Debug, Clone)]
@@ -67,23 +68,12 @@ impl Maker {
     /// A project of its own. Its locks are kept: a lock that was made anew is not made anew every time.
     fn project(&self, name: &str) -> Result<PathBuf> {
         let project = self.folder.join(name);
-        let _ = fs_err::remove_dir_all(project.join("overlays"));
-        fs_err::create_dir_all(&project)?;
-        let mut copy = Command::new("cp");
-        copy.arg("-r").arg(workspace().join("overlays")).arg(&project);
-        run(&mut copy)?;
-        let is_new = !project.join("profiles").exists();
-        let mut copy = Command::new("cp");
-        copy.arg("-r").arg(if is_new { "--update=all" } else { "--update=none" });
-        copy.arg(workspace().join("profiles")).arg(&project);
-        run(&mut copy)?;
-        // Everything but locks.
-        for entry in walk(&workspace().join("profiles"))? {
-            if entry.extension().is_none_or(|end| end != "lock") {
-                let to = project.join("profiles").join(entry.strip_prefix(workspace().join("profiles"))?);
-                fs_err::copy(&entry, to)?;
-            }
+        let locks = locks(&project.join("profiles"))?;
+        for part in ["overlays", "profiles"] {
+            let _ = fs_err::remove_dir_all(project.join(part));
+            copy_tree(&workspace().join(part), &project.join(part))?;
         }
+        locks.into_iter().try_for_each(|(path, content)| fs_err::write(path, content))?;
         Ok(project)
     }
 
@@ -139,25 +129,44 @@ impl Maker {
 }
 
 /// Takes the archive of security updates out of a project: the kernel is an older one, too.
-fn without_security(project: &Path) -> Result<()> {
+pub fn without_security(project: &Path) -> Result<()> {
     let path = project.join("profiles/base.toml");
-    let text = fs_err::read_to_string(&path)?;
-    let start = text.find("[[archive]]\nname = \"debian-security\"").context("there is no archive debian-security")?;
-    let end = start + text[start..].find("\n[packages]").context("nothing follows the archives")?;
-    Ok(fs_err::write(&path, format!("{}{}", &text[..start], &text[end + 1..]))?)
+    let mut profile: toml::Table = fs_err::read_to_string(&path)?.parse()?;
+    let archives =
+        profile.get_mut("archive").and_then(toml::Value::as_array_mut).context("base.toml has no archives")?;
+    archives.retain(|archive| archive.get("name").and_then(toml::Value::as_str) != Some("debian-security"));
+    Ok(fs_err::write(path, profile.to_string())?)
 }
 
-fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs_err::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() { files.extend(walk(&path)?) } else { files.push(path) }
+/// The locks of profiles and tools trees, as they are now; none when there is no such folder.
+fn locks(profiles: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut locks = Vec::new();
+    for folder in [profiles.to_owned(), profiles.join("tools")] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "lock") {
+                let content = fs_err::read(&path)?;
+                locks.push((path, content));
+            }
+        }
     }
-    Ok(files)
+    Ok(locks)
 }
 
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("starting {command:?}"))?;
-    ensure!(status.success(), "{command:?} failed ({status})");
-    Ok(())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_system_knows_no_security_updates_and_is_otherwise_the_same() -> Result<()> {
+        let project = tempfile::tempdir()?;
+        let path = project.path().join("profiles/base.toml");
+        fs_err::create_dir(project.path().join("profiles"))?;
+        fs_err::copy(workspace().join("profiles/base.toml"), &path)?;
+        without_security(project.path())?;
+        let profile: toml::Table = fs_err::read_to_string(&path)?.parse()?;
+        assert_eq!(profile["archive"].as_array().map(Vec::len), Some(1));
+        assert!(profile["packages"]["include"].as_array().is_some_and(|packages| packages.len() > 10));
+        Ok(())
+    }
 }

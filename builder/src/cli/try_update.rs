@@ -18,6 +18,7 @@ use larder_qemu::{LarderTools, Machine, Vm};
 use super::Common;
 use super::args::TryArgs;
 use crate::build;
+use crate::copy_tree::copy_tree;
 use crate::profile::Profile;
 use crate::project::Project;
 use crate::release::keys::{self, History, Signer};
@@ -60,17 +61,7 @@ pub(super) fn run(common: &Common, args: &TryArgs) -> anyhow::Result<ExitCode> {
 /// Profiles and overlays, with room for other keys.
 fn copy_project(from: &Project, to: &Path) -> anyhow::Result<Project> {
     for (source, name) in [(from.profiles(), "profiles"), (from.overlays(), "overlays")] {
-        for entry in walkdir::WalkDir::new(&source) {
-            let entry = entry?;
-            let target = to.join(name).join(entry.path().strip_prefix(&source)?);
-            if entry.file_type().is_dir() {
-                fs_err::create_dir_all(&target)?;
-            } else if entry.file_type().is_symlink() {
-                fs_err::os::unix::fs::symlink(fs_err::read_link(entry.path())?, &target)?;
-            } else {
-                fs_err::copy(entry.path(), &target)?;
-            }
-        }
+        copy_tree(&source, &to.join(name))?;
     }
     let copy = Project::find(Some(to), to)?;
     match fs_err::remove_dir_all(keys::folder(&copy)) {
