@@ -23,7 +23,7 @@ use crate::finding::{Finding, Severity};
 use crate::health::System;
 use crate::pool::Known;
 use crate::status;
-use crate::update::client;
+use crate::update::checked;
 use crate::verity::RootHash;
 use crate::version::Version;
 use crate::zfs::{self, PoolStatus};
@@ -160,7 +160,7 @@ pub fn gate() -> anyhow::Result<(Vec<Finding>, Verdict)> {
     let root = Path::new("/");
     let faults = System::at(root).settled_faults();
     // What was known of updates before the restart; that it cannot be told is no reason for another one.
-    let _ = client::tell(root);
+    let _ = checked::tell(root);
     let judged =
         Assessment::new(root, &Folder::here(), crate::command_line::root_hash()?).and_then(|mut assessment| {
             assessment.tell()?;

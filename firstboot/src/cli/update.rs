@@ -15,7 +15,8 @@ use firstboot::settings::sources::Places;
 use firstboot::settings::{Automatic, Settings, Updates};
 use firstboot::update::automatic;
 use firstboot::update::channel::{Making, Release};
-use firstboot::update::client::{self, Checked, Client, Watch, Wishes};
+use firstboot::update::checked::{self, Checked};
+use firstboot::update::client::{self, Client, Watch, Wishes};
 use firstboot::update::engine::Stage;
 use firstboot::version::Version;
 use jiff::Timestamp;
@@ -151,7 +152,7 @@ fn status() -> anyhow::Result<()> {
     for name in systems.others.iter().rev() {
         println!("{}", describe(name, &systems, &memory));
     }
-    match client::last_check(ROOT.as_ref())? {
+    match checked::last_check(ROOT.as_ref())? {
         Some(checked) => {
             println!("looked for updates at {}", checked.at);
             print_checked(&checked);
@@ -174,7 +175,7 @@ fn describe(name: &UkiName, systems: &esp::Systems, memory: &Memory) -> String {
 /// What the timer starts, every hour. What is wrong is told, and no failure of a unit.
 fn auto() -> anyhow::Result<()> {
     let Ok(settings) = settings() else { return Ok(()) };
-    let last = client::last_check(ROOT.as_ref())?.map(|checked| checked.at);
+    let last = checked::last_check(ROOT.as_ref())?.map(|checked| checked.at);
     let now = Timestamp::now();
     if !automatic::is_due(&settings.updates, last, now, automatic::local_time(now, &settings.system.timezone)) {
         return Ok(());

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::Object;
 use super::channel::{Making, Offer, Release};
+use super::checked::{self, Checked, Newer};
 use super::engine::{Engine, Hooks, Stage, Summary, UNFINISHED};
 use super::recipe::{Bounds, Recipe};
 use super::source::{self, Fetcher, Http, Limiter, Patience};
@@ -25,7 +25,6 @@ use crate::layout::UKI_FOLDER;
 use crate::os_release;
 use crate::report::Mistake;
 use crate::settings::Updates;
-use crate::state::State;
 use crate::status;
 use crate::tpm::{Policy, Tpm, event_log};
 use crate::verity::{BLOCK_SIZE, Region, RootHash, Superblock};
@@ -33,42 +32,8 @@ use crate::version::Version;
 
 /// Name of the list of findings.
 pub const TOPIC: &str = "updates";
-/// What was found last, on the state partition.
-const LAST: &str = "update-check.json";
 /// Where the ESP is mounted.
 const ESP: &str = "/boot";
-
-/// What was found when it was last looked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Checked {
-    /// When that was.
-    pub at: Timestamp,
-    /// Until when it counts.
-    pub expires: Timestamp,
-    /// The system that ran.
-    pub running: Version,
-    /// What may be installed, if anything.
-    pub newer: Option<Newer>,
-}
-
-/// A version that may be installed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Newer {
-    /// Its version.
-    pub version: Version,
-    /// Bytes to fetch at most.
-    pub fetch: u64,
-    /// Bytes of the compressed image, for comparison.
-    pub image: u64,
-    /// Packages that change.
-    pub packages: usize,
-    /// Security fixes that they bring.
-    pub fixes: Vec<String>,
-    /// Why it is not installed by itself, if it is not.
-    pub failed: Option<String>,
-}
 
 /// What the owner wants beyond the usual.
 #[derive(Debug, Clone, Default)]
@@ -168,8 +133,8 @@ impl<'a> Client<'a> {
         let offer = self.offer()?;
         let newer = offer.next_after(&self.running).map(|release| self.newer(release)).transpose()?;
         let checked = Checked { at: Timestamp::now(), expires: offer.expires(), running: self.running.clone(), newer };
-        State::at("/").write(LAST, &serde_json::to_vec_pretty(&checked)?)?;
-        tell(Path::new("/"))?;
+        checked.write(Path::new("/"))?;
+        checked::tell(Path::new("/"))?;
         Ok(checked)
     }
 
@@ -423,50 +388,5 @@ fn waits_for_restart(version: &Version) -> Finding {
         severity: Severity::Notice,
         message: format!("version {version} is installed"),
         next: "restart when it suits you: `systemctl reboot`".into(),
-    }
-}
-
-/// What was found when it was last looked, if that was by the system that runs.
-///
-/// # Errors
-/// It cannot be read.
-pub fn last_check(root: &Path) -> anyhow::Result<Option<Checked>> {
-    let Some(bytes) = State::at(root).read(LAST)? else { return Ok(None) };
-    let checked: Checked = serde_json::from_slice(&bytes).with_context(|| format!("reading {LAST}"))?;
-    let (_, running) = image(root)?;
-    Ok((checked.running == running).then_some(checked))
-}
-
-/// Writes down what the owner is told of updates.
-///
-/// # Errors
-/// It cannot be written.
-pub fn tell(root: &Path) -> anyhow::Result<()> {
-    let checked = last_check(root)?;
-    let newer = checked.as_ref().and_then(|checked| checked.newer.as_ref());
-    let finding = newer.filter(|newer| newer.failed.is_none()).map(|newer| Finding {
-        id: "update-there".into(),
-        severity: Severity::Notice,
-        message: newer.to_string(),
-        next: "firstboot update install".into(),
-    });
-    status::record(root, TOPIC, finding.as_slice())
-}
-
-impl std::fmt::Display for Newer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { version, fetch, image, packages, fixes, failed } = self;
-        write!(f, "version {version}: {} to fetch", Size(*fetch))?;
-        if *image > 0 {
-            write!(f, " ({} % of the image)", fetch * 100 / image)?;
-        }
-        write!(f, ", {packages} packages change")?;
-        if !fixes.is_empty() {
-            write!(f, ", security fixes: {}", fixes.join(", "))?;
-        }
-        match failed {
-            Some(reason) => write!(f, "; it was tried before and failed: {reason}"),
-            None => Ok(()),
-        }
     }
 }

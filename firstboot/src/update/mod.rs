@@ -19,6 +19,7 @@
 
 pub mod automatic;
 pub mod channel;
+pub mod checked;
 pub mod client;
 pub mod engine;
 pub mod envelope;
