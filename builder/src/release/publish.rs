@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use firstboot::update::channel::{self, Changes, Channel, Delta, Making, PackageChange, Release};
 use firstboot::update::envelope::Envelope;
+use firstboot::update::keys::TrustedKeys;
 use firstboot::update::recipe::Bounds;
 use firstboot::update::{MAX_ENVELOPE, Object, TrustError};
 use firstboot::verity;
@@ -94,8 +95,9 @@ pub fn publish(session: &Session, named: &str, to: &Path, options: &Options<'_>)
     check_name(options.channel)?;
     let site = Site::open(to)?;
     let now = Timestamp::now();
+    let path = Channel::path(options.channel, &build.manifest.profile);
     let mut channel = match site.channel(options.channel, &build.manifest.profile)? {
-        Some(envelope) => known(&envelope, keys, to)?,
+        Some(envelope) => known(&envelope, keys, to, &path)?,
         None => Channel {
             channel: options.channel.to_owned(),
             profile: build.manifest.profile.clone(),
@@ -140,7 +142,7 @@ pub fn put_signed(session: &Session, file: &Path, to: &Path) -> anyhow::Result<P
     let new: Channel = envelope.verify::<Channel>(keys).map_err(|error| unsigned_hint(error, file))?.into_inner();
     let site = Site::open(to)?;
     if let Some(there) = site.channel(&new.channel, &new.profile)? {
-        let there = known(&there, keys, to)?;
+        let there = known(&there, keys, to, &Channel::path(&new.channel, &new.profile))?;
         if there.serial >= new.serial {
             let what = format!("{}: serial number {} does not follow {}", file.display(), new.serial, there.serial);
             return Err(Mistake::new(what)
@@ -157,12 +159,7 @@ pub fn put_signed(session: &Session, file: &Path, to: &Path) -> anyhow::Result<P
     place(&site, &new, &envelope, keys)
 }
 
-fn place(
-    site: &Site,
-    channel: &Channel,
-    envelope: &Envelope,
-    keys: &firstboot::update::keys::TrustedKeys,
-) -> anyhow::Result<Published> {
+fn place(site: &Site, channel: &Channel, envelope: &Envelope, keys: &TrustedKeys) -> anyhow::Result<Published> {
     // What appliances would refuse is not put where they find it.
     if let Err(error) = envelope.verify::<Channel>(keys) {
         let path = site.put_unsigned(channel, envelope)?;
@@ -191,12 +188,18 @@ fn check_name(channel: &str) -> Result<(), Mistake> {
         .hint("use up to 64 small letters, digits and `-`, such as `stable`"))
 }
 
-/// What the folder holds, which must be ours.
-fn known(envelope: &Envelope, keys: &firstboot::update::keys::TrustedKeys, to: &Path) -> anyhow::Result<Channel> {
+/// The channel that the folder `to` holds, which must be ours. One that only older keys have signed is not: they may have been
+/// replaced because somebody else has them, so a person looks at it and signs it anew.
+fn known(envelope: &Envelope, keys: &TrustedKeys, to: &Path, path: &str) -> anyhow::Result<Channel> {
+    let path = to.join(path);
     let verified = envelope.verify::<Channel>(keys).map_err(|error| {
-        Mistake::new(format!("{}: the channel that is there is not signed with this project's keys", to.display()))
-            .because(error)
-            .hint("publish to another folder, or from the project that made it; after a change of keys, sign it with the new one")
+        let path = path.display();
+        Mistake::new(format!("{path}: this channel is not signed with the keys of this project")).because(error).hint(
+            format!(
+                "after a change of keys: `larder keys sign {path} --key FILE` with a new one; else publish to another \
+                 folder, or from the project that made it"
+            ),
+        )
     })?;
     Ok(verified.into_inner())
 }
