@@ -39,7 +39,11 @@ impl Folder {
 
 impl Esp for Folder {
     fn list(&self) -> io::Result<Vec<FileEntry>> {
-        let entries = fs_err::read_dir(&self.0)?;
+        let entries = match fs_err::read_dir(&self.0) {
+            // A system that no boot loader has started has no ESP, and nothing counts its tries.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
         let mut files = Vec::new();
         for entry in entries {
             let entry = entry?;
@@ -91,5 +95,16 @@ impl Esp for Folder {
         let folder = fs_err::File::open(&self.0)?;
         // FAT has no journal, and the folder's own content belongs to the file system as a whole.
         Ok(nix::unistd::syncfs(folder.file())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_esp_there_are_no_systems_and_nothing_fails() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(Folder::of(root.path()).list().unwrap(), []);
     }
 }

@@ -35,7 +35,7 @@ pub struct FileEntry {
 /// The folder of UKIs. What is done outlasts a power cut only after [`Esp::sync`]; until then each step may have happened or
 /// not, in any order.
 pub trait Esp {
-    /// The files in it.
+    /// The files in it; none where no ESP is mounted.
     ///
     /// # Errors
     /// It cannot be read.
