@@ -13,7 +13,8 @@
 //!  9  the UKI gets its name, with all tries        the one step by which the new system counts
 //! ```
 //!
-//! After a cut all of this begins again: step 3 compares each record with what is there, so nothing is fetched twice.
+//! After a cut all of this begins again: step 3 compares each record with what is there, so next to nothing is fetched twice
+//! (what was fetched since the last flush).
 
 use std::ops::Range;
 
@@ -32,8 +33,10 @@ use crate::verity::{BLOCK_SIZE, RootHash, Superblock, Tree};
 /// What the UKI is called while it is being made. In capitals and of eight and three letters it takes one entry of its
 /// folder, so that the last rename changes one sector.
 pub const UNFINISHED: &str = "LARDER.NEW";
-/// So much is written between two flushes.
+/// No more than this is written between two flushes.
 const FLUSH_EVERY: u64 = 16 << 20;
+/// No more than this is fetched between two flushes: what a cut makes us fetch again.
+const FLUSH_FETCHED: u64 = 1 << 20;
 /// Data is read back in pieces of this size.
 const PIECE: u64 = 4 << 20;
 
@@ -178,7 +181,7 @@ impl Work<'_> {
         let to_fetch = missing.iter().filter(|(_, local)| local.is_none());
         payload.expect(to_fetch.filter_map(|(record, _)| record.payload()).collect());
         hooks.begin(Stage::Making, missing.iter().map(|(record, _)| record.length).sum());
-        let mut unflushed = 0;
+        let mut flushed = summary;
         for (record, local) in missing {
             let piece = match local {
                 Some(places) => self.gather(&places)?,
@@ -186,10 +189,9 @@ impl Work<'_> {
             };
             self.write(record, &piece)?;
             summary.written += record.length;
-            unflushed += record.length;
-            if unflushed >= FLUSH_EVERY {
+            if summary.written - flushed.written >= FLUSH_EVERY || summary.fetched - flushed.fetched >= FLUSH_FETCHED {
                 self.flush()?;
-                unflushed = 0;
+                flushed = summary;
             }
             hooks.advance(record.length);
         }

@@ -33,7 +33,7 @@ use encode::{Content, Encoded};
 use pieces::Piece;
 
 /// Raise when the same systems give another recipe or payload.
-const REVISION: u32 = 1;
+const REVISION: u32 = 2;
 /// Units of a full payload: what an appliance has already is not fetched, in units of this.
 const UNIT: u64 = 512 << 10;
 /// Pieces that are worked on at once; each takes up to 250 MB, most of it for the suffix array.

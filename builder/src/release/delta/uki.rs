@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
-use firstboot::update::recipe::{MAX_BASE, MAX_LENGTH};
+use firstboot::update::recipe::MAX_BASE;
 use object::read::pe::PeFile64;
 use object::{Object as _, ObjectSection as _};
 
 use super::Alike;
+
+/// Longest piece. A kernel hardly packs, so that it may as well come in pieces that an appliance keeps when its power goes.
+const PIECE: u64 = 1 << 20;
 
 /// A piece of the new UKI. In bytes.
 pub(super) struct Piece {
@@ -65,5 +68,5 @@ fn bytes<'a>(uki: &'a [u8], range: &Range<u64>) -> &'a [u8] {
 
 fn split(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let end = range.end;
-    range.step_by(MAX_LENGTH as usize).map(move |start| start..(start + MAX_LENGTH).min(end))
+    range.step_by(PIECE as usize).map(move |start| start..(start + PIECE).min(end))
 }
