@@ -32,6 +32,11 @@ impl Console {
         Self { path: path.to_owned(), start }
     }
 
+    /// Another start begins: what the guest wrote until now is the past.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self::new(&self.path);
+    }
+
     /// Where the log is.
     pub fn path(&self) -> &Path {
         &self.path

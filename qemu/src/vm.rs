@@ -131,7 +131,10 @@ impl Vm {
     pub fn wait_restart(&mut self, timeout: Duration) -> Result<()> {
         let (watch, guest) = self.agent();
         let old = guest.boot_id.clone();
-        watch.until_even_dead("sign of life after a restart", timeout, || guest.hello(old.as_deref())).map(drop)
+        watch.until_even_dead("sign of life after a restart", timeout, || guest.hello(old.as_deref()))?;
+        // The kernel that panicked is no more.
+        self.watch.console.begin_anew();
+        Ok(())
     }
 
     /// Pulls NVMe disk `index` out of the running machine. The slot's button is pressed and the guest's driver lets
