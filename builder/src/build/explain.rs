@@ -77,17 +77,20 @@ struct Remembered {
 impl Explanation {
     /// Explains what the store was asked for, and remembers it for the next build of `subject`: the
     /// project and profile in one text.
-    pub fn of_build(store: &Store, subject: &str) -> anyhow::Result<Self> {
+    pub fn of_build(store: &Store, subject: &str) -> Self {
         let subject = Hash::of(subject);
         // Nothing is remembered where the note is missing or not understood.
         let last = store.note(Note::LastBuild, &subject).unwrap_or_default();
         let last: Memory = serde_json::from_slice(&last).unwrap_or_default();
         let uses = store.uses();
         let now = Memory::of(&uses);
-        if now != last {
-            store.set_note(Note::LastBuild, &subject, &serde_json::to_vec(&now)?)?;
+        if now != last
+            && let Ok(now) = serde_json::to_vec(&now)
+        {
+            // The build is there by now. That a full disk has no room for this is no reason to fail.
+            let _ = store.set_note(Note::LastBuild, &subject, &now);
         }
-        Ok(Self::new(&uses, &last))
+        Self::new(&uses, &last)
     }
 
     fn new(uses: &[Use], last: &Memory) -> Self {
@@ -327,7 +330,7 @@ mod tests {
         let explain = || {
             let store = Store::open(Some(folder.path().to_owned())).unwrap();
             store.entry(crate::store::Bucket::Layers, &Recipe::new("overlay", 1), |_| Ok(())).unwrap();
-            Explanation::of_build(&store, "project profile").unwrap().to_string()
+            Explanation::of_build(&store, "project profile").to_string()
         };
         assert!(explain().contains("first build"));
         assert!(explain().contains("found"));

@@ -79,7 +79,7 @@ fn fill(session: &Session, stages: &Stages, out: &Path) -> anyhow::Result<Option
         staging.publish(&manifest, &session.store, &recipe.key())?;
         session.store.used(&recipe, Outcome::Made(start.elapsed()));
     }
-    let explanation = Explanation::of_build(&session.store, &session.subject(&stages.profile.name))?;
+    let explanation = Explanation::of_build(&session.store, &session.subject(&stages.profile.name));
     Ok(Some(Built { image, manifest, explanation }))
 }
 
