@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::keeper::Keeper;
 use crate::launcher::Launcher;
 use crate::vm::{Attendance, Vm};
-use crate::{Disk, Error, Result, guest};
+use crate::{Disk, Error, Result, guest, tpm};
 
 const GIB: u64 = 1 << 30;
 
@@ -204,6 +204,7 @@ impl MachineBuilder {
         Ok(Machine {
             boot,
             disks,
+            disks_out: Vec::new(),
             targets,
             start: Start { target: None, is_medium_in: true },
             medium: self.medium,
@@ -255,6 +256,8 @@ pub(crate) struct Start {
 pub struct Machine {
     pub(crate) boot: Disk,
     pub(crate) disks: Vec<Disk>,
+    /// Numbers of the disks that are not plugged in.
+    pub(crate) disks_out: Vec<usize>,
     pub(crate) targets: Vec<Target>,
     pub(crate) start: Start,
     pub(crate) medium: BootMedium,
@@ -337,6 +340,29 @@ impl Machine {
     /// Takes out all targets but one, which becomes number 0.
     pub fn keep_target(&mut self, target: usize) {
         self.targets = self.targets.drain(target..=target).collect();
+    }
+
+    /// Pulls an NVMe disk out, or plugs it in again; all are in at first.
+    pub fn set_disk_in(&mut self, index: usize, is_in: bool) {
+        self.disks_out.retain(|out| *out != index);
+        if !is_in {
+            self.disks_out.push(index);
+        }
+    }
+
+    /// Takes the TPM out of the machine, or puts it in again: the same one.
+    pub fn set_tpm(&mut self, is_in: bool) {
+        self.hardware.tpm = is_in;
+    }
+
+    /// Puts a new TPM in place of the one that was there, as another board has.
+    pub fn replace_tpm(&self) -> Result<()> {
+        tpm::forget(self.folder())
+    }
+
+    /// What is appended to the kernel command line from now on; see [`MachineBuilder::kernel_argument`].
+    pub fn kernel_arguments(&mut self, arguments: &[&str]) {
+        self.hardware.kernel_arguments = arguments.iter().map(|&argument| argument.into()).collect();
     }
 
     /// Whether the firmware is handed a kernel.

@@ -20,7 +20,8 @@ pub(crate) fn arguments(machine: &Machine, acceleration: Acceleration, attendanc
     args.add("-chardev", format!("socket,id=qmp,server=on,wait=off,path={}", escaped(&qmp_socket(folder))));
     args.add("-mon", "chardev=qmp,mode=control");
     args.media(machine);
-    machine.disks.iter().enumerate().for_each(|(i, disk)| args.nvme(i, disk));
+    let is_in = |i| !machine.disks_out.contains(&i);
+    machine.disks.iter().enumerate().filter(|(i, _)| is_in(*i)).for_each(|(i, disk)| args.nvme(i, disk));
     args.network(machine);
     if machine.hardware.tpm {
         args.add("-chardev", format!("socket,id=tpm,path={}", escaped(&tpm::socket(folder))));

@@ -41,6 +41,14 @@ fn state(folder: &Path) -> PathBuf {
     folder.join("tpm")
 }
 
+/// Forgets the TPM: the next start has a new one, with other seeds.
+pub(crate) fn forget(folder: &Path) -> Result<()> {
+    match fs_err::remove_dir_all(state(folder)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a TPM as they are sold, with one bank of registers. swtpm's own has four active, for each of which the firmware
 /// hashes the whole kernel image, twice: on an emulated CPU that takes as long as the kernel's start.
 fn manufacture(launcher: &Arc<dyn Launcher>, folder: &Path) -> Result<()> {
