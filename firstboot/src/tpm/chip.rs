@@ -29,6 +29,8 @@ const MAX_ANSWER: usize = 4096;
 
 /// TPM_RC of format 1 without the number of what they are about, and of warnings.
 const RC_INTEGRITY: u32 = 0x09f;
+/// Nothing has this handle: the chip was emptied of what lay there.
+const RC_HANDLE: u32 = 0x08b;
 const RC_AUTH_FAIL: u32 = 0x08e;
 const RC_BAD_AUTH: u32 = 0x0a2;
 const RC_LOCKOUT: u32 = 0x921;
@@ -133,14 +135,24 @@ fn parameters_of(answer: &[u8]) -> Result<&[u8], Refused> {
 }
 
 fn refusal(command: u32, result: u32) -> Refused {
-    // Format 1 has bit 7 set, and says in other bits which handle, session or parameter it is about.
-    let kind = if result & 0x80 == 0 { result } else { result & 0xbf };
-    match kind {
-        RC_LOCKOUT => Refused::LockedOut,
+    match kind(result) {
         RC_AUTH_FAIL | RC_BAD_AUTH if command == UNSEAL => Refused::WrongPin,
-        RC_INTEGRITY => Refused::Replaced,
-        _ => Refused::Failed(format!("command {command:#x} gave {result:#x}")),
+        _ => meaning(result).unwrap_or_else(|| Refused::Failed(format!("command {command:#x} gave {result:#x}"))),
     }
+}
+
+/// What a code means whichever command gave it.
+pub(super) fn meaning(result: u32) -> Option<Refused> {
+    match kind(result) {
+        RC_LOCKOUT => Some(Refused::LockedOut),
+        RC_INTEGRITY | RC_HANDLE => Some(Refused::Replaced),
+        _ => None,
+    }
+}
+
+/// Format 1 has bit 7 set, and says in other bits which handle, session or parameter it is about.
+fn kind(result: u32) -> u32 {
+    if result & 0x80 == 0 { result } else { result & 0xbf }
 }
 
 fn nonsense() -> Refused {

@@ -1,7 +1,7 @@
 //! Secrets that the TPM keeps for a policy: systemd-creds(1) with `tpm2-with-public-key`.
 
 use super::pcr::REGISTERS;
-use super::{Pcrs, Policy, Refused, Tpm};
+use super::{Pcrs, Policy, Refused, Tpm, chip};
 use crate::command::{Failed, Run};
 use crate::key::Bytes;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -57,14 +57,31 @@ impl Credential {
     }
 }
 
-/// What systemd-creds means. The registers were found right before, so what is left is the chip itself.
+/// What systemd-creds means: the library below it names the chip's code. The registers were found right before, so what is
+/// left is the chip itself.
 fn explain(said: &str) -> Refused {
-    let said = said.to_lowercase();
-    if said.contains("lockout") {
-        Refused::LockedOut
-    } else if ["integrity", "pin", "authorization", "srk", "parent"].iter().any(|word| said.contains(word)) {
-        Refused::Replaced
-    } else {
-        Refused::Failed(said)
+    let lower = said.to_lowercase();
+    let mut codes =
+        lower.split("errorcode (0x").skip(1).filter_map(|rest| u32::from_str_radix(rest.get(..8)?, 16).ok());
+    let known = codes.find_map(chip::meaning);
+    // Of what is said, only the end is for people.
+    known.unwrap_or_else(|| Refused::Failed(said.trim().lines().next_back().unwrap_or_default().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What systemd-creds of Debian 13 has said with a TPM that was cleared (TPM2_Clear), in small letters.
+    const CLEARED: &str = "warning:esys:src/tss2-esys/api/esys_load.c:324:esys_load_finish() received tpm error \n\
+        error:esys:src/tss2-esys/api/esys_load.c:112:esys_load() esys finish errorcode (0x000001df) \n\
+        failed to unseal secret using tpm2: state not recoverable";
+
+    #[test]
+    fn a_tpm_that_was_cleared_is_told_from_one_that_fails() {
+        assert_eq!(explain(CLEARED), Refused::Replaced);
+        assert_eq!(explain(&CLEARED.replace("01df", "0921")), Refused::LockedOut);
+        assert_eq!(explain(&CLEARED.replace("01df", "018b")), Refused::Replaced);
+        insta::assert_snapshot!(explain(&CLEARED.replace("01df", "0101")), @"the TPM does not answer as it should: failed to unseal secret using tpm2: state not recoverable");
     }
 }

@@ -17,6 +17,9 @@ use super::pcr::{Pcrs, REGISTERS};
 use super::{Refused, Tpm};
 use crate::command::Run;
 use crate::key::Bytes;
+use crate::pool::SYSTEM_FOLDER;
+use crate::report::Mistake;
+use crate::zfs;
 
 const PRIVATE_KEY: &str = "var/lib/larder/policy.pem";
 const POLICY: &str = "state/larder/tpm-policy.json";
@@ -70,6 +73,11 @@ impl Policy {
     /// # Errors
     /// The encrypted data is not open, or a file cannot be written.
     pub fn allow(root: &Path, system: &str, pcrs: Pcrs) -> anyhow::Result<Self> {
+        check_home(root)?;
+        Self::sign(root, system, pcrs)
+    }
+
+    fn sign(root: &Path, system: &str, pcrs: Pcrs) -> anyhow::Result<Self> {
         let key = private_key(root)?;
         let public_key = Run::new("openssl").args(["pkey", "-pubout", "-in"]).arg(&key).text()? + "\n";
         let old = Self::read(root).unwrap_or_default().filter(|old| old.public_key == public_key);
@@ -157,6 +165,28 @@ fn fingerprint(key: &Path) -> anyhow::Result<String> {
     Ok(hex::encode(Sha256::digest(public)))
 }
 
+/// The private key must be encrypted at rest, and there after a restart: not in the memory that `/var` lies in.
+fn check_home(root: &Path) -> anyhow::Result<()> {
+    let mounts = fs_err::read_to_string(root.join("proc/self/mountinfo"))?;
+    let is_encrypted = match dataset_at(&mounts, SYSTEM_FOLDER) {
+        Some(dataset) => zfs::property(dataset, "keystatus")?.as_deref() == Some("available"),
+        None => false,
+    };
+    if is_encrypted {
+        return Ok(());
+    }
+    Err(Mistake::new(format!("what the TPM trusts is kept in {SYSTEM_FOLDER}, where no encrypted dataset is mounted"))
+        .hint("firstboot unlock")
+        .into())
+}
+
+/// The dataset that is mounted there (proc_pid_mountinfo(5)); the last line counts, as it lies above the others.
+fn dataset_at<'a>(mounts: &'a str, folder: &str) -> Option<&'a str> {
+    let line = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some(folder))?;
+    let mut system = line.split_once(" - ")?.1.split(' ');
+    (system.next()? == "zfs").then(|| system.next())?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_allowed_is_signed_by_the_key_of_the_box() {
         let root = open_box();
-        let policy = Policy::allow(root.path(), "1", pcrs(1)).unwrap();
+        let policy = Policy::sign(root.path(), "1", pcrs(1)).unwrap();
         assert_eq!(Policy::read(root.path()).unwrap().unwrap(), policy);
         let file = |name: &str, content: &[u8]| {
             let path = root.path().join(name);
@@ -195,9 +225,9 @@ mod tests {
     fn an_update_is_allowed_besides_the_running_system_and_old_ones_are_forgotten() {
         let root = open_box();
         for number in 1..=6 {
-            Policy::allow(root.path(), &number.to_string(), pcrs(number)).unwrap();
+            Policy::sign(root.path(), &number.to_string(), pcrs(number)).unwrap();
         }
-        let policy = Policy::allow(root.path(), "5", pcrs(5)).unwrap();
+        let policy = Policy::sign(root.path(), "5", pcrs(5)).unwrap();
         let systems: Vec<_> = policy.allowed.iter().map(|allowed| allowed.system.as_str()).collect();
         assert_eq!(systems, ["5", "6", "4", "3"]);
         assert_eq!(policy.check(&pcrs(4)), Ok(()));
@@ -208,7 +238,7 @@ mod tests {
     #[test]
     fn nothing_is_allowed_while_the_data_is_locked() {
         let root = tempfile::tempdir().unwrap();
-        let error = Policy::allow(root.path(), "1", pcrs(1)).unwrap_err();
+        let error = Policy::sign(root.path(), "1", pcrs(1)).unwrap_err();
         assert_eq!(error.to_string(), "the encrypted data is not open");
         assert_eq!(Policy::read(root.path()).unwrap(), None);
     }
@@ -216,10 +246,30 @@ mod tests {
     #[test]
     fn a_new_key_starts_a_new_policy() {
         let root = open_box();
-        let old = Policy::allow(root.path(), "1", pcrs(1)).unwrap();
+        let old = Policy::sign(root.path(), "1", pcrs(1)).unwrap();
         std::fs::remove_file(root.path().join(PRIVATE_KEY)).unwrap();
-        let new = Policy::allow(root.path(), "2", pcrs(2)).unwrap();
+        let new = Policy::sign(root.path(), "2", pcrs(2)).unwrap();
         assert_ne!(new.fingerprint, old.fingerprint);
         assert_eq!(new.allowed.len(), 1);
+    }
+
+    const MEMORY: &str = "30 1 0:30 / /var rw - tmpfs tmpfs rw\n";
+
+    #[test]
+    fn the_private_key_is_kept_in_a_dataset() {
+        let mounted = format!("{MEMORY}41 30 0:41 / /var/lib/larder rw shared:9 - zfs tank/data/larder rw,xattr\n");
+        assert_eq!(dataset_at(&mounted, SYSTEM_FOLDER), Some("tank/data/larder"));
+        let hidden = format!("{mounted}42 41 0:42 / /var/lib/larder rw - tmpfs tmpfs rw\n");
+        assert_eq!(dataset_at(&hidden, SYSTEM_FOLDER), None);
+    }
+
+    #[test]
+    fn and_never_in_memory() {
+        let root = open_box();
+        std::fs::create_dir_all(root.path().join("proc/self")).unwrap();
+        std::fs::write(root.path().join("proc/self/mountinfo"), MEMORY).unwrap();
+        let error = Policy::allow(root.path(), "1", pcrs(1)).unwrap_err();
+        insta::assert_snapshot!(error, @"what the TPM trusts is kept in /var/lib/larder, where no encrypted dataset is mounted");
+        assert!(!root.path().join(PRIVATE_KEY).exists());
     }
 }
