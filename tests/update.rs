@@ -42,6 +42,8 @@ fn ready(vm: &mut TestVm, version: &str) -> Result<()> {
         "tank\tONLINE\navailable\nyes",
     )
     .with_context(|| format!("the pool is not open by itself:\n{log}"))?;
+    let times = "ExecMainStartTimestampMonotonic,ExecMainExitTimestampMonotonic";
+    println!("{}", vm.check(&format!("systemctl show -p Id,{times} larder-pool larder-unlock"))?);
     vm.expect(&format!("ls /boot/EFI/Linux/larder_{version}+*"), &format!("/boot/EFI/Linux/larder_{version}+3.efi"))?;
     vm.check("for i in $(seq 60); do ip -4 route | grep -q ^default && exit 0; sleep 1; done; exit 1")
         .context("no network")?;

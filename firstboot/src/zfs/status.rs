@@ -22,7 +22,8 @@ pub enum PoolState {
     Offline,
     /// Pulled out.
     Removed,
-    /// Cannot be opened.
+    /// Cannot be opened. In JSON, zpool calls a disk of which that is so by the name of the constant (`vdev_state_str`).
+    #[serde(alias = "CANT_OPEN")]
     Unavail,
     /// A spare that waits.
     Avail,
@@ -206,5 +207,11 @@ mod tests {
     fn a_state_of_a_later_version_is_no_obstacle() {
         let status = PoolStatus::parse(SCRUBBED.replace("\"AVAIL\"", "\"RESTING\"").as_bytes()).unwrap();
         assert_eq!(status.disks[3].state, PoolState::Unknown);
+    }
+
+    #[test]
+    fn a_disk_that_was_not_there_at_the_import_is_missing() {
+        let status = PoolStatus::parse(SCRUBBED.replace("\"AVAIL\"", "\"CANT_OPEN\"").as_bytes()).unwrap();
+        assert_eq!(status.disks[3].state, PoolState::Unavail);
     }
 }
