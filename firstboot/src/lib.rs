@@ -28,6 +28,7 @@ pub mod settings;
 pub mod state;
 pub mod status;
 pub mod suggest;
+pub mod tang;
 pub mod toml_file;
 pub mod tpm;
 pub mod unlock;

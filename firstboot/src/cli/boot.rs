@@ -18,6 +18,8 @@ pub(crate) enum BootVerb {
     Pool,
     /// Opens the encrypted data, or has the consoles ask for what opens it.
     Unlock,
+    /// Asks servers at home for what opens the data, as long as it is locked.
+    UnlockByNetwork,
 }
 
 pub(crate) fn run(verb: &BootVerb) -> anyhow::Result<ExitCode> {
@@ -26,6 +28,7 @@ pub(crate) fn run(verb: &BootVerb) -> anyhow::Result<ExitCode> {
         BootVerb::Keep => Boot::here().keep()?,
         BootVerb::Pool => tell(&pool::at_boot::at_boot()?)?,
         BootVerb::Unlock => unlock::at_boot("/".as_ref())?,
+        BootVerb::UnlockByNetwork => unlock::by_network("/".as_ref())?,
     }
     Ok(ExitCode::SUCCESS)
 }

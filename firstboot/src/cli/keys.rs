@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use firstboot::key::{
-    self, Kit, Overview, PoolKey, RecoveryKey, Refusal, Request, Slot, SlotName, SlotStore as _, Vault, Way, Wrapped,
+    self, Kit, Overview, PoolKey, Presence, RecoveryKey, Refusal, Request, Slot, SlotName, SlotStore as _, Vault, Way, Wrapped,
 };
 use firstboot::report::Mistake;
 use firstboot::secret::Secret;
-use firstboot::settings::{MIN_PASSPHRASE, MIN_PIN};
+use firstboot::settings::sources::Places;
+use firstboot::settings::{self, MIN_PASSPHRASE, MIN_PIN};
+use firstboot::tang::Client;
 use firstboot::tpm::Tpm;
 use firstboot::unlock::ask::{self, Answer};
 use firstboot::unlock::{self, Opened, open_typed};
@@ -40,7 +42,8 @@ enum KeysVerb {
     },
     /// Adds a key; asks for one that opens the data already.
     Add {
-        /// What kind: recovery, passphrase, tpm2 (needs nobody), tpm2-pin.
+        /// What kind: recovery, passphrase, tpm2 (needs nobody), tpm2-pin, tang (needs the servers of the settings and, unless they
+        /// say otherwise, the TPM).
         way: Way,
         /// What it is called [default: as its kind]
         #[arg(long)]
@@ -59,7 +62,8 @@ enum KeysVerb {
         /// Its name [default: whichever the typed one is]
         name: Option<SlotName>,
     },
-    /// Has keys that do not work any more work again: those of the TPM, after it or the system was changed.
+    /// Has keys that do not work any more work again: those of the TPM, after it or the system was changed, and those of Tang
+    /// servers, after their keys were rotated.
     Repair,
     /// Prints the recovery kit: how the recovery key opens the data on any Debian.
     Kit {
@@ -108,16 +112,54 @@ fn add(vault: &Vault, way: Way, name: SlotName, made: bool) -> anyhow::Result<()
             enroll(vault, &key, name, &Request::Passphrase(&passphrase))
         }
         Way::Tpm2 | Way::Tpm2Pin => add_tpm(vault, &key, way, name),
+        Way::Tang => add_tang(vault, &key, name),
+    }?;
+    tell_of_others(way, &slots.slots);
+    Ok(())
+}
+
+/// A way that needs less makes one that needs more pointless, which is not seen otherwise until a thief has the machine.
+fn tell_of_others(added: Way, slots: &[Slot]) {
+    let others = |way: Way| slots.iter().filter(move |slot| slot.way() == way);
+    match added {
+        Way::Tang => others(Way::Tpm2).for_each(|Slot { name, .. }| {
+            println!("{name} still opens it anywhere, without the servers; to end that: firstboot keys remove {name}");
+        }),
+        Way::Tpm2 => others(Way::Tang).for_each(|Slot { name, .. }| {
+            println!("It opens it anywhere from now on, whatever {name} asks for.");
+        }),
+        Way::Recovery | Way::Passphrase | Way::Tpm2Pin => {}
     }
+}
+
+/// The servers, and whether the TPM is needed, are those of the settings in force.
+fn add_tang(vault: &Vault, key: &PoolKey, name: SlotName) -> anyhow::Result<()> {
+    let keys = match Places::here().applied()? {
+        Some(found) => found.settings()?.keys,
+        None => settings::Keys::default(),
+    };
+    let (client, tpm) = (Client::new(), Tpm::at(ROOT));
+    let there = Some(&tpm).filter(|tpm| tpm.is_there());
+    if there.is_none() && keys.tpm == settings::Tpm::Required {
+        return Err(Mistake::new("the settings ask for a TPM, and this machine has none that Linux can use").into());
+    }
+    let presence = Presence::wanted(&keys, &client, there)?;
+    if presence.tpm.is_some() {
+        needs_open(vault)?;
+    }
+    enroll(vault, key, name, &Request::Tang(&presence))
+}
+
+fn needs_open(vault: &Vault) -> anyhow::Result<()> {
+    if vault.is_open()? {
+        return Ok(());
+    }
+    Err(Mistake::new("what the TPM trusts is kept in the data, which is locked").hint("firstboot unlock").into())
 }
 
 fn add_tpm(vault: &Vault, key: &PoolKey, way: Way, name: SlotName) -> anyhow::Result<()> {
     let tpm = Tpm::at(ROOT);
-    if !vault.is_open()? {
-        return Err(Mistake::new("what the TPM trusts is kept in the data, which is locked")
-            .hint("firstboot unlock")
-            .into());
-    }
+    needs_open(vault)?;
     if way == Way::Tpm2 {
         return enroll(vault, key, name, &Request::Tpm2(&tpm));
     }
@@ -126,23 +168,40 @@ fn add_tpm(vault: &Vault, key: &PoolKey, way: Way, name: SlotName) -> anyhow::Re
 }
 
 fn repair(vault: &Vault) -> anyhow::Result<()> {
-    let (slots, tpm) = (vault.slots().slots()?.slots, Tpm::at(ROOT));
-    let broken: Vec<_> = slots.iter().filter(|slot| slot.check_machine(&tpm).is_err()).collect();
+    let (slots, tpm, client) = (vault.slots().slots()?.slots, Tpm::at(ROOT), Client::new());
+    let mut broken: Vec<_> = slots.iter().filter(|slot| slot.check_machine(&tpm, &client).is_err()).collect();
+    // What can be mended here first: servers may not answer.
+    broken.sort_by_key(|slot| slot.way().needs_network());
     if broken.is_empty() {
         println!("Nothing is broken.");
-        return Ok(());
+        return if vault.is_open()? { unlock::forget_findings(ROOT.as_ref()) } else { Ok(()) };
     }
     let key = authorise(vault, &slots)?;
     for slot in broken {
-        add_tpm(vault, &key, slot.way(), slot.name.clone())?;
+        match &slot.wrapped {
+            Wrapped::Tang(present) => repair_tang(vault, &key, slot, &present.again(&client, &tpm))?,
+            _ => add_tpm(vault, &key, slot.way(), slot.name.clone())?,
+        }
     }
     unlock::forget_findings(ROOT.as_ref())
+}
+
+/// The servers stay those that they are, known by what they have signed with so far; where that is not good any more, the
+/// settings may know better.
+fn repair_tang(vault: &Vault, key: &PoolKey, slot: &Slot, presence: &Presence<'_>) -> anyhow::Result<()> {
+    if presence.tpm.is_some() {
+        needs_open(vault)?;
+    }
+    match enroll(vault, key, slot.name.clone(), &Request::Tang(presence)) {
+        Err(error) if add_tang(vault, key, slot.name.clone()).is_err() => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The pool's key, by whatever opens it: by itself, or somebody is asked.
 fn authorise(vault: &Vault, slots: &[Slot]) -> anyhow::Result<PoolKey> {
     let (tpm, question) = (Tpm::at(ROOT), format!("{} that opens the data now", question(slots)));
-    let opened = match unlock::automatically(slots, &tpm).0 {
+    let opened = match unlock::automatically(slots, &tpm, &Client::new()).0 {
         Some(opened) => Some(opened),
         None => ask_for(&question, || false, |typed| open_typed(slots, &tpm, typed))?,
     };
@@ -224,7 +283,7 @@ fn test(vault: &Vault, name: Option<&SlotName>) -> anyhow::Result<()> {
         [alone] if alone.way().is_automatic() => {
             let problem =
                 |refusal: Refusal| Mistake::new(format!("{}: {refusal}", alone.name)).hint("firstboot keys repair");
-            Opened { key: alone.open_alone(&tpm).map_err(problem)?, slot: alone.name.clone(), way: alone.way() }
+            Opened { key: alone.open_alone(&tpm, &Client::new()).map_err(problem)?, slot: alone.name.clone(), way: alone.way() }
         }
         _ => ask_for(question, || false, |typed| open_typed(&slots, &tpm, typed))?
             .ok_or_else(|| Mistake::new("nothing was typed"))?,

@@ -1,10 +1,12 @@
 //! Adding ways to open the data, and taking them away.
 
 use super::passphrase::Argon2id;
+use super::tang::{Presence, Present};
 use super::tpm2::{PinWrapped, Sealed};
 use super::{Enc, PoolKey, RecoveryKey, Refusal, Slot, SlotName, SlotStore, Way, Wrapped};
 use crate::report::Mistake;
 use crate::secret::Secret;
+use crate::tang::{self, Client};
 use crate::tpm::Tpm;
 
 /// A way that is to be added, with what will open it.
@@ -18,6 +20,8 @@ pub enum Request<'a> {
     Tpm2(&'a Tpm),
     /// This TPM with a PIN.
     Tpm2Pin(&'a Tpm, &'a Secret),
+    /// These servers, and this TPM.
+    Tang(&'a Presence<'a>),
 }
 
 /// Wraps the key, unwraps it again as a proof, and keeps it in the store under `name`, in place of what had that name.
@@ -63,6 +67,7 @@ impl Request<'_> {
             Self::Passphrase(_) => Way::Passphrase,
             Self::Tpm2(_) => Way::Tpm2,
             Self::Tpm2Pin(..) => Way::Tpm2Pin,
+            Self::Tang(_) => Way::Tang,
         }
     }
 
@@ -72,6 +77,7 @@ impl Request<'_> {
             Self::Passphrase(passphrase) => Wrapped::Passphrase(Argon2id::wrap(key, passphrase.expose())?),
             Self::Tpm2(tpm) => Wrapped::Tpm2(Sealed::wrap(key, tpm)?),
             Self::Tpm2Pin(tpm, pin) => Wrapped::Tpm2Pin(Box::new(PinWrapped::wrap(key, tpm, pin.expose())?)),
+            Self::Tang(presence) => Wrapped::Tang(Box::new(Present::wrap(key, presence)?)),
         })
     }
 }
@@ -87,6 +93,7 @@ impl Slot {
             (Wrapped::Passphrase(argon2id), Request::Passphrase(passphrase)) => argon2id.unwrap(passphrase.expose()),
             (Wrapped::Tpm2(sealed), Request::Tpm2(tpm)) => sealed.unwrap(tpm),
             (Wrapped::Tpm2Pin(sealed), Request::Tpm2Pin(tpm, pin)) => sealed.unwrap(tpm, pin.expose()),
+            (Wrapped::Tang(present), Request::Tang(presence)) => present.unwrap(presence),
             _ => Err(Refusal::Wrong),
         };
         self.checked(key?)
@@ -96,22 +103,28 @@ impl Slot {
     ///
     /// # Errors
     /// It needs somebody, or [`Refusal`].
-    pub fn open_alone(&self, tpm: &Tpm) -> Result<PoolKey, Refusal> {
+    pub fn open_alone(&self, tpm: &Tpm, client: &Client) -> Result<PoolKey, Refusal> {
         match self.way() {
             Way::Tpm2 => self.open(&Request::Tpm2(tpm)),
+            Way::Tang => self.open(&Request::Tang(&Presence::of(client, tpm))),
             Way::Recovery | Way::Passphrase | Way::Tpm2Pin => Err(Refusal::Wrong),
         }
     }
 
-    /// Whether the machine still does its part, as far as that is known without anybody.
+    /// Whether the machine, and those in the network, still do their part, as far as that is known without anybody.
     ///
     /// # Errors
     /// It does not: why.
-    pub fn check_machine(&self, tpm: &Tpm) -> Result<(), Refusal> {
+    pub fn check_machine(&self, tpm: &Tpm, client: &Client) -> Result<(), Refusal> {
         match &self.wrapped {
             Wrapped::Recovery(_) | Wrapped::Passphrase(_) => Ok(()),
-            Wrapped::Tpm2(_) => self.open_alone(tpm).map(drop),
+            Wrapped::Tpm2(_) => self.open_alone(tpm, client).map(drop),
             Wrapped::Tpm2Pin(sealed) => Ok(sealed.pin.check_machine(tpm)?),
+            Wrapped::Tang(present) => {
+                let refused = present.rotated(client).map(|refused| vec![refused]);
+                self.open_alone(tpm, client)?;
+                refused.map_or(Ok(()), |refused| Err(tang::Absent { needed: 1, helped: 0, refused }.into()))
+            }
         }
     }
 }

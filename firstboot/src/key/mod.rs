@@ -11,6 +11,7 @@
 //! | passphrase | what Argon2id makes of it ([`passphrase`]) |
 //! | tpm2 | a key that the TPM has, and uses only for a system that the box has allowed ([`crate::tpm`]) |
 //! | tpm2-pin | the same, and a secret that the TPM gives for a PIN only |
+//! | tang | what servers at home help to get ([`crate::tang`]), and with a TPM also a secret that it has |
 //!
 //! On disk a slot is JSON in base64, at most 8 KiB. `check` tells that what was unwrapped is this pool's key: a digest of
 //! 256 random bits gives nothing away about them.
@@ -31,6 +32,7 @@ pub mod recovery;
 mod seal;
 mod slot;
 mod store;
+mod tang;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tpm2;
@@ -46,5 +48,6 @@ pub use properties::PoolSlots;
 pub use recovery::RecoveryKey;
 pub use slot::{Refusal, Slot, SlotName, Way, Wrapped};
 pub use store::{Listing, SlotStore, Unreadable};
+pub use tang::{Part, Presence, Present, is_of_tpm};
 pub use tpm2::{PinWrapped, Sealed};
 pub use vault::Vault;

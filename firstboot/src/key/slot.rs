@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::passphrase::Argon2id;
+use super::tang::Present;
 use super::tpm2::{PinWrapped, Sealed};
 use super::{Enc, KeyCheck, PoolKey};
-use crate::tpm;
+use crate::{tang, tpm};
 
 /// The pool's key, wrapped once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,8 @@ pub enum Way {
     Tpm2,
     /// The machine's TPM, when somebody types a PIN.
     Tpm2Pin,
+    /// Tang servers, and the machine's TPM, if it is in the settings.
+    Tang,
 }
 
 /// What is in a slot, by its way.
@@ -51,6 +54,8 @@ pub enum Wrapped {
     Tpm2(Sealed),
     /// Opened by the TPM and a PIN.
     Tpm2Pin(Box<PinWrapped>),
+    /// Opened by Tang servers, and perhaps the TPM.
+    Tang(Box<Present>),
 }
 
 /// Lower-case letters, digits and hyphens, at most 32, the first one a letter: a part of a property's name.
@@ -66,6 +71,9 @@ pub enum Refusal {
     /// The TPM refuses.
     #[error(transparent)]
     Tpm(#[from] tpm::Refused),
+    /// Tang servers do not help.
+    #[error(transparent)]
+    Tang(#[from] tang::Absent),
     /// Something else is in the way.
     #[error(transparent)]
     Fault(#[from] anyhow::Error),
@@ -83,6 +91,7 @@ impl Slot {
             Wrapped::Passphrase(_) => Way::Passphrase,
             Wrapped::Tpm2(_) => Way::Tpm2,
             Wrapped::Tpm2Pin(_) => Way::Tpm2Pin,
+            Wrapped::Tang(_) => Way::Tang,
         }
     }
 
@@ -120,11 +129,16 @@ impl From<Way> for SlotName {
 
 impl Way {
     /// All there are.
-    pub const ALL: [Self; 4] = [Self::Recovery, Self::Passphrase, Self::Tpm2, Self::Tpm2Pin];
+    pub const ALL: [Self; 5] = [Self::Recovery, Self::Passphrase, Self::Tpm2, Self::Tpm2Pin, Self::Tang];
 
     /// Whether it needs nobody.
     pub fn is_automatic(self) -> bool {
-        matches!(self, Self::Tpm2)
+        matches!(self, Self::Tpm2 | Self::Tang)
+    }
+
+    /// Whether it needs others in the network.
+    pub fn needs_network(self) -> bool {
+        matches!(self, Self::Tang)
     }
 
     /// Its name in slots and on the command line.
@@ -134,6 +148,7 @@ impl Way {
             Self::Passphrase => "passphrase",
             Self::Tpm2 => "tpm2",
             Self::Tpm2Pin => "tpm2-pin",
+            Self::Tang => "tang",
         }
     }
 }

@@ -47,7 +47,7 @@ impl PinWrapped {
 }
 
 /// Whoever adds a key by TPM trusts the system that runs.
-fn allow_running(tpm: &Tpm) -> anyhow::Result<Policy> {
+pub(super) fn allow_running(tpm: &Tpm) -> anyhow::Result<Policy> {
     tpm.check()?;
     Policy::allow(tpm.root(), &tpm.system(), Pcrs::read(tpm.root())?)
 }

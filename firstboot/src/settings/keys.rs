@@ -15,6 +15,8 @@ pub(super) const KEYS: &[&str] = &["tpm", "tpm-pin", "passphrase", "recovery-key
 
 /// Characters; shorter passphrases are guessed, Argon2id or not.
 pub const MIN_PASSPHRASE: usize = 12;
+/// Servers; so many fit into what ZFS keeps of a key.
+const MAX_TANG: usize = 8;
 /// Characters; a TPM counts the wrong tries, still, all of the shortest PINs are tried soon.
 pub const MIN_PIN: usize = 6;
 
@@ -59,7 +61,7 @@ pub struct Tang {
     pub thumbprint: Thumbprint,
 }
 
-/// An address that begins with `http://` or `https://`.
+/// An address that begins with `http://`: what goes over the network need not be hidden, and is not ([`crate::tang`]).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TangUrl(String);
 
@@ -115,6 +117,7 @@ impl TryFrom<Raw> for Keys {
             (servers, Some(_)) if threshold == 0 || usize::from(threshold) > servers => {
                 return Err(format!("`tang-threshold` is {threshold}, and there are {servers} servers in `tang`"));
             }
+            (servers, _) if servers > MAX_TANG => return Err(format!("more than {MAX_TANG} servers in `tang`")),
             _ => {}
         }
         Ok(Self { tpm, tpm_pin, passphrase, recovery_key, tang, tang_threshold: threshold })
@@ -128,7 +131,10 @@ impl TangUrl {
     }
 
     fn parse(text: String) -> Result<Self, String> {
-        let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        if text.starts_with("https://") {
+            return Err(format!("`{text}` begins with https; Tang needs no TLS, so write it as `http://tang.lan`"));
+        }
+        let host = text.strip_prefix("http://");
         let is_clean = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"'\\`$<>".contains(&byte));
         match host {
             Some(host) if is_clean && !host.is_empty() && !host.starts_with('/') => Ok(Self(text)),
@@ -165,8 +171,8 @@ impl<'de> Deserialize<'de> for Thumbprint {
     }
 }
 
-impl fmt::Display for Tang {
+impl fmt::Display for TangUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.url.as_str())
+        f.write_str(&self.0)
     }
 }

@@ -8,12 +8,16 @@ use crate::console::Console;
 use crate::finding::{Finding, Severity};
 use crate::key::{Refusal, Slot, SlotStore as _, Vault};
 use crate::status;
+use crate::tang::Client;
 use crate::tpm::Tpm;
 
 /// What findings about keys are filed under.
-const TOPIC: &str = "keys";
+pub(super) const TOPIC: &str = "keys";
+/// Asks servers.
+const NETWORK: &str = "larder-unlock-network.service";
 
-/// Opens the data, as far as that needs nobody; otherwise has every console ask. Does nothing when there is no pool.
+/// Opens the data, as far as that needs neither somebody nor the network; otherwise has every console ask, and servers be asked.
+/// Does nothing when there is no pool.
 ///
 /// # Errors
 /// ZFS does not answer, or the data cannot be mounted.
@@ -23,7 +27,9 @@ pub fn at_boot(root: &Path) -> anyhow::Result<()> {
         vault.mount()?;
         return record_open(root);
     }
-    let (opened, mut findings) = automatically(&vault.slots().slots()?.slots, &Tpm::at(root));
+    let (remote, local): (Vec<_>, Vec<_>) =
+        vault.slots().slots()?.slots.into_iter().partition(|slot| slot.way().needs_network());
+    let (opened, mut findings) = automatically(&local, &Tpm::at(root), &Client::new());
     if let Some(opened) = opened {
         vault.open(&opened.key)?;
         println!("{} is open, by {}.", vault.dataset(), opened.slot);
@@ -32,16 +38,20 @@ pub fn at_boot(root: &Path) -> anyhow::Result<()> {
     findings.iter().for_each(|finding| println!("{finding}"));
     findings.push(locked(&vault));
     status::record(root, TOPIC, &findings)?;
+    let servers = (!remote.is_empty()).then(|| NETWORK.to_owned());
     units(&Console::all(root))
         .iter()
+        .chain(&servers)
         .try_for_each(|unit| Run::new("systemctl").args(["start", "--no-block", unit]).done())
 }
 
-/// Tries the ways that need nobody, one after the other; what is wrong with those that should have worked.
-pub fn automatically(slots: &[Slot], tpm: &Tpm) -> (Option<Opened>, Vec<Finding>) {
+/// Tries the ways that need nobody, one after the other, those in this machine first; what is wrong with those that should have worked.
+pub fn automatically(slots: &[Slot], tpm: &Tpm, client: &Client) -> (Option<Opened>, Vec<Finding>) {
     let mut findings = Vec::new();
-    for slot in slots.iter().filter(|slot| slot.way().is_automatic()) {
-        match slot.open_alone(tpm) {
+    let mut automatic: Vec<_> = slots.iter().filter(|slot| slot.way().is_automatic()).collect();
+    automatic.sort_by_key(|slot| slot.way().needs_network());
+    for slot in automatic {
+        match slot.open_alone(tpm, client) {
             Ok(key) => return (Some(Opened { key, slot: slot.name.clone(), way: slot.way() }), findings),
             Err(refusal) => findings.push(refused(slot, &refusal)),
         }
@@ -49,9 +59,10 @@ pub fn automatically(slots: &[Slot], tpm: &Tpm) -> (Option<Opened>, Vec<Finding>
     (None, findings)
 }
 
-fn refused(slot: &Slot, refusal: &Refusal) -> Finding {
+pub(super) fn refused(slot: &Slot, refusal: &Refusal) -> Finding {
     match refusal {
         Refusal::Tpm(why) => why.finding(slot.name.as_str()),
+        Refusal::Tang(why) => why.finding(slot.name.as_str()),
         Refusal::Wrong | Refusal::Fault(_) => Finding {
             id: "key-failed".into(),
             severity: Severity::Warning,
@@ -79,7 +90,7 @@ pub fn forget_findings(root: &Path) -> anyhow::Result<()> {
 
 const LOCKED: &str = "data-locked";
 
-fn locked(vault: &Vault) -> Finding {
+pub(super) fn locked(vault: &Vault) -> Finding {
     Finding {
         id: LOCKED.into(),
         severity: Severity::Failure,

@@ -51,6 +51,8 @@ pub fn open_typed(slots: &[Slot], tpm: &Tpm, typed: &Secret) -> Result<Opened, D
                 Ok(key) => return Ok(Opened { key, slot: slot.name.clone(), way }),
                 Err(Refusal::Wrong | Refusal::Tpm(tpm::Refused::WrongPin)) => {}
                 Err(Refusal::Tpm(why)) => refused = Some(why),
+                // Nobody asks servers for what was typed.
+                Err(Refusal::Tang(why)) => fault = Some(why.into()),
                 Err(Refusal::Fault(error)) => fault = Some(error.context(format!("trying the key {}", slot.name))),
             }
         }

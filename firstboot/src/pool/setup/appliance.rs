@@ -13,6 +13,7 @@ use crate::pool::plan::PlannedDisk;
 use crate::pool::{DATA, Known, SETUP_PROPERTY, SYSTEM, SYSTEM_FOLDER, mountpoint};
 use crate::seed;
 use crate::settings::sources::Source;
+use crate::tang::Client;
 use crate::tpm::Tpm;
 use crate::zfs::{self, Guid};
 
@@ -103,6 +104,10 @@ impl World for Appliance {
 
     fn tpm(&self) -> Option<Tpm> {
         Some(Tpm::at(&self.root)).filter(Tpm::is_there)
+    }
+
+    fn tang(&self) -> Client {
+        Client::patient()
     }
 
     fn finish(&mut self, journal: &Journal, guid: Guid) -> anyhow::Result<()> {

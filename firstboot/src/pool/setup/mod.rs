@@ -18,10 +18,11 @@ mod journal;
 use anyhow::Context as _;
 use uuid::Uuid;
 
-use crate::key::{self, PoolKey, RecoveryKey, Request, SlotStore, Way};
+use crate::key::{self, PoolKey, Presence, RecoveryKey, Request, is_of_tpm, SlotStore, Way};
 use crate::pool::plan::{Plan, PlannedDisk};
 use crate::report::Mistake;
 use crate::settings::{self, Keys};
+use crate::tang::Client;
 use crate::tpm::Tpm;
 use crate::zfs::Guid;
 
@@ -64,6 +65,8 @@ pub trait World {
     fn prove(&self, journal: &Journal, key: &PoolKey) -> anyhow::Result<()>;
     /// The machine's TPM, if it has one.
     fn tpm(&self) -> Option<Tpm>;
+    /// Asks Tang servers.
+    fn tang(&self) -> Client;
     /// Keeps what the owner has set, calls the setup complete, and removes what is a secret from where it came.
     ///
     /// # Errors
@@ -85,18 +88,20 @@ pub struct Ways<'a> {
 /// Writes down what was agreed to; from here on every start goes on with it.
 ///
 /// # Errors
-/// The settings ask for a TPM that is not there, or for Tang servers; or it cannot be written.
+/// The settings ask for a TPM or for Tang servers that are not there; or it cannot be written.
 pub fn begin(world: &mut dyn World, plan: Plan, keys: &Keys) -> anyhow::Result<Journal> {
     if world.tpm().is_none() && (keys.tpm == settings::Tpm::Required || keys.tpm_pin.is_some()) {
         return Err(Mistake::new("the settings ask for a TPM, and this machine has none that Linux can use")
             .hint("switch it on in the firmware's setup, or leave out `tpm` and `tpm-pin`")
             .into());
     }
-    // Better than a pool that does not open by itself, as its owner believes.
+    // Better than a pool that does not open by itself, as its owner believes: who does not answer now, is not there later.
     if !keys.tang.is_empty() {
-        return Err(Mistake::new("the settings name Tang servers, which this version cannot use yet")
-            .hint("leave out `tang`; the TPM, a passphrase and the recovery key open the data")
-            .into());
+        world.say("asking the Tang servers");
+        let client = world.tang();
+        for server in Presence::wanted(keys, &client, None)?.servers {
+            client.advertisement(&server).map_err(Mistake::from)?;
+        }
     }
     world.say(&format!("pool `{}`, plan {}", plan.name, plan.id()));
     let journal = Journal::new(plan);
@@ -148,6 +153,7 @@ fn encrypt(world: &mut dyn World, journal: &Journal, ways: &Ways<'_>) -> anyhow:
     if let Some(passphrase) = &ways.keys.passphrase {
         key::enroll(&*store, &key, Way::Passphrase.into(), &Request::Passphrase(passphrase))?;
     }
+    enroll_tang(world, &*store, &key, ways.keys)?;
     enroll_tpm(world, &*store, &key, ways.keys)?;
     // What is on the pool now, not what was meant to be.
     let listing = store.slots()?;
@@ -156,9 +162,34 @@ fn encrypt(world: &mut dyn World, journal: &Journal, ways: &Ways<'_>) -> anyhow:
     world.prove(journal, &opened).context("the recovery key does not open the data")
 }
 
+/// Has the servers keep the key, together with the TPM if there is one that the settings do not rule out. A TPM that was not
+/// asked for in so many words may fail.
+fn enroll_tang(world: &mut dyn World, store: &dyn SlotStore, key: &PoolKey, keys: &Keys) -> anyhow::Result<()> {
+    if keys.tang.is_empty() {
+        return Ok(());
+    }
+    let (client, tpm) = (world.tang(), world.tpm());
+    let mut presence = Presence::wanted(keys, &client, tpm.as_ref())?;
+    let enroll = |presence: &Presence<'_>| key::enroll(store, key, Way::Tang.into(), &Request::Tang(presence));
+    let mut result = enroll(&presence);
+    if let Err(error) = &result
+        && keys.tpm == settings::Tpm::Auto
+        && is_of_tpm(error)
+    {
+        world.say(&format!("the TPM does not keep its part of the key: {error:#}"));
+        presence.tpm = None;
+        result = enroll(&presence);
+    }
+    result.map(drop).context("having the Tang servers keep the key")
+}
+
 /// Has the TPM keep the key, as the settings say. What is not asked for in so many words may fail.
 fn enroll_tpm(world: &mut dyn World, store: &dyn SlotStore, key: &PoolKey, keys: &Keys) -> anyhow::Result<()> {
     let Some(tpm) = world.tpm().filter(|_| keys.tpm != settings::Tpm::Off) else { return Ok(()) };
+    // It would open the data without the servers.
+    if keys.tpm_pin.is_none() && !keys.tang.is_empty() {
+        return Ok(());
+    }
     let request = keys.tpm_pin.as_ref().map_or(Request::Tpm2(&tpm), |pin| Request::Tpm2Pin(&tpm, pin));
     let is_wanted = keys.tpm == settings::Tpm::Required || keys.tpm_pin.is_some();
     match key::enroll(store, key, request.way().into(), &request) {

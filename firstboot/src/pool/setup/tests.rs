@@ -117,6 +117,10 @@ impl World for Machine {
         None
     }
 
+    fn tang(&self) -> Client {
+        Client::new()
+    }
+
     fn finish(&mut self, _: &Journal, _: Guid) -> anyhow::Result<()> {
         self.moment()?;
         self.finished += 1;
