@@ -182,7 +182,7 @@ impl Drop for Number {
 }
 
 /// A random number below the order; `mask` is for the first byte, so that most are.
-fn random<C: CurveArithmetic>(mask: u8) -> anyhow::Result<NonZeroScalar<C>> {
+pub(super) fn random<C: CurveArithmetic>(mask: u8) -> anyhow::Result<NonZeroScalar<C>> {
     loop {
         let mut bytes = FieldBytes::<C>::default();
         getrandom::fill(&mut bytes)?;

@@ -38,7 +38,7 @@ impl Bound {
     pub fn new(server: Point) -> anyhow::Result<(Self, Zeroizing<[u8; 32]>)> {
         let (number, ours) = server.random()?;
         let shared = server.times(&number).context("a point of the curve that its number was made for")?;
-        Ok((Self { server, ours }, derive(&shared, USE)))
+        Ok((Self { server, ours }, derive(&shared)))
     }
 
     /// The secret, with the server's help.
@@ -64,18 +64,18 @@ impl Bound {
     /// Y − eS
     fn conclude(&self, question: &Question, answer: &Point) -> Option<Zeroizing<[u8; 32]>> {
         let shared = answer.minus(&self.server.times(&question.blind)?)?;
-        Some(derive(&shared, USE))
+        Some(derive(&shared))
     }
 }
 
 /// One round of Concat KDF (SP 800-56A, 5.8.1) as RFC 7518, 4.6.2 has it, for 256 bits and nobody's names.
-pub(super) fn derive(shared: &Point, purpose: &[u8]) -> Zeroizing<[u8; 32]> {
+fn derive(shared: &Point) -> Zeroizing<[u8; 32]> {
     let length = |bytes: usize| (bytes as u32).to_be_bytes();
     let mut digest = Sha256::new();
     digest.update(1_u32.to_be_bytes());
     digest.update(shared.x());
-    digest.update(length(purpose.len()));
-    digest.update(purpose);
+    digest.update(length(USE.len()));
+    digest.update(USE);
     digest.update(length(0));
     digest.update(length(0));
     digest.update(256_u32.to_be_bytes());
