@@ -1,6 +1,5 @@
 //! The way in by presence, against Debian's own tangd: at home the data opens by itself, and nowhere else.
 
-use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -57,7 +56,8 @@ impl Tangd {
         let (port, keys) = (self.port.to_string(), self.keys().to_str().context("a path in UTF-8")?.to_owned());
         self.running = Some(self.tool(&["/usr/libexec/tangd", "-l", "-p", &port, &keys])?.spawn()?);
         let end = Instant::now() + LONG;
-        while self.advertisement().is_err() {
+        let server = self.server()?;
+        while Client::new().advertisement(&server).is_err() {
             ensure!(Instant::now() < end, "tangd does not answer");
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -75,15 +75,6 @@ impl Tangd {
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
-    }
-
-    fn advertisement(&self) -> Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.write_all(b"GET /adv HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        ensure!(answer.contains("payload"), "tangd says {answer:?}");
-        Ok(answer)
     }
 
     /// Files of its keys, of which the hidden ones were rotated.
@@ -150,8 +141,9 @@ fn at_home_the_data_opens_by_itself_and_elsewhere_or_without_its_tpm_it_stays_sh
         tangd.thumbprint()?
     );
     let story = Story::begin("tang")?;
-    let machine = story
-        .machine(|builder| builder.medium(BootMedium::Nvme).disks(2, 2 * GIB).credential("larder.nas-toml", &settings))?;
+    let machine = story.machine(|builder| {
+        builder.medium(BootMedium::Nvme).disks(2, 2 * GIB).credential("larder.nas-toml", &settings)
+    })?;
     let mut vm = story.boot(machine)?;
     set_up(&mut vm)?;
 
@@ -169,7 +161,7 @@ fn at_home_the_data_opens_by_itself_and_elsewhere_or_without_its_tpm_it_stays_sh
 
     let (story, machine) = vm.shut_down()?;
     // Another board, at home.
-    fs_err::remove_dir_all(machine.folder().join("tpm"))?;
+    machine.replace_tpm()?;
     let mut vm = story.boot(machine)?;
     stays_shut(&mut vm, "tpm-replaced", "the TPM was cleared, or it is another one")?;
     is_repaired(&mut vm, &tangd)
@@ -201,9 +193,13 @@ fn stays_shut(vm: &mut TestVm, finding: &str, why: &str) -> Result<()> {
     vm.check_within("systemctl start larder-pool larder-unlock", LONG)?;
     let unit = "larder-unlock-serial@ttyS0.service";
     vm.check_within(&format!("until systemctl is-active {unit}; do sleep 1; done"), LONG)?;
-    vm.check_within(&format!("until firstboot status | grep -q {finding}; do sleep 1; done"), LONG)?;
+    let wait = format!("for i in $(seq 120); do firstboot status | grep -q {finding} && break; sleep 1; done");
+    vm.check_within(&wait, LONG)?;
     let status = vm.run("firstboot status")?.text;
-    ensure!(status.contains(why) && status.contains("data-locked"), "the status says {status:?}");
+    ensure!(
+        status.contains(finding) && status.contains(why) && status.contains("data-locked"),
+        "the status says {status:?}"
+    );
     vm.expect("zfs get -H -o value keystatus tank/data", "unavailable")
 }
 

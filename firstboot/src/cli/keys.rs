@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use firstboot::key::{
-    self, Kit, Overview, PoolKey, Presence, RecoveryKey, Refusal, Request, Slot, SlotName, SlotStore as _, Vault, Way, Wrapped,
+    self, Kit, Overview, PoolKey, Presence, RecoveryKey, Refusal, Request, Slot, SlotName, SlotStore as _, Vault, Way,
+    Wrapped,
 };
 use firstboot::report::Mistake;
 use firstboot::secret::Secret;
@@ -283,7 +284,11 @@ fn test(vault: &Vault, name: Option<&SlotName>) -> anyhow::Result<()> {
         [alone] if alone.way().is_automatic() => {
             let problem =
                 |refusal: Refusal| Mistake::new(format!("{}: {refusal}", alone.name)).hint("firstboot keys repair");
-            Opened { key: alone.open_alone(&tpm, &Client::new()).map_err(problem)?, slot: alone.name.clone(), way: alone.way() }
+            Opened {
+                key: alone.open_alone(&tpm, &Client::new()).map_err(problem)?,
+                slot: alone.name.clone(),
+                way: alone.way(),
+            }
         }
         _ => ask_for(question, || false, |typed| open_typed(&slots, &tpm, typed))?
             .ok_or_else(|| Mistake::new("nothing was typed"))?,

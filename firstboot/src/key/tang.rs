@@ -85,10 +85,10 @@ impl<'a> Presence<'a> {
             return Err(Mistake::new("the settings name no Tang server")
                 .hint("add `tang` to [keys], as `firstboot check --example` shows, and `firstboot apply` it"));
         }
-        let servers = keys.tang.iter().map(|tang| Server {
-            url: tang.url.clone(),
-            pin: Pin::Thumbprint(tang.thumbprint.clone()),
-        });
+        let servers = keys
+            .tang
+            .iter()
+            .map(|tang| Server { url: tang.url.clone(), pin: Pin::Thumbprint(tang.thumbprint.clone()) });
         let tpm = tpm.filter(|_| keys.tpm != settings::Tpm::Off);
         Ok(Self { client, servers: servers.collect(), threshold: keys.tang_threshold, tpm })
     }
@@ -129,7 +129,11 @@ impl Present {
     fn gather(&self, client: &Client) -> Result<Share, Refusal> {
         let needed = usize::from(self.threshold);
         if needed == 0 || needed > self.servers.len() || self.servers.len() > 255 {
-            return Err(anyhow::anyhow!("{needed} of {} servers make no sense: the slot is damaged", self.servers.len()).into());
+            return Err(anyhow::anyhow!(
+                "{needed} of {} servers make no sense: the slot is damaged",
+                self.servers.len()
+            )
+            .into());
         }
         let (sender, answers) = mpsc::channel();
         for (part, number) in self.servers.iter().zip(1_u8..) {

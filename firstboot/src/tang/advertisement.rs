@@ -75,7 +75,8 @@ impl Pin {
     fn find(&self, signers: &[Point]) -> Option<Point> {
         match self {
             Self::Thumbprint(wanted) => {
-                let fits = |key: &&Point| [key.thumbprint(), key.old_thumbprint()].iter().any(|it| it == wanted.as_str());
+                let fits =
+                    |key: &&Point| [key.thumbprint(), key.old_thumbprint()].iter().any(|it| it == wanted.as_str());
                 signers.iter().find(fits).copied()
             }
             Self::Signer(signer) => Some(*signer),

@@ -175,8 +175,7 @@ impl State {
             key_ops: vec![operation.to_owned()],
             ..point.jwk()
         };
-        let mut keys: Vec<_> =
-            self.signers.iter().map(|pair| key(&pair.1, pair.1.algorithm(), "verify")).collect();
+        let mut keys: Vec<_> = self.signers.iter().map(|pair| key(&pair.1, pair.1.algorithm(), "verify")).collect();
         keys.extend(self.exchange.iter().map(|pair| key(&pair.1, "ECMR", "deriveKey")));
         let payload = base64url(&serde_json::to_vec(&serde_json::json!({ "keys": keys })).unwrap());
         let sign = |pair: &Pair| {
@@ -188,7 +187,8 @@ impl State {
         };
         let mut signatures: Vec<_> = self.signers.iter().chain(rotated).map(sign).collect();
         // As tangd: one signature lies flat.
-        let mut jws = if signatures.len() == 1 { signatures.remove(0) } else { serde_json::json!({ "signatures": signatures }) };
+        let mut jws =
+            if signatures.len() == 1 { signatures.remove(0) } else { serde_json::json!({ "signatures": signatures }) };
         jws["payload"] = payload.into();
         Some(jws.to_string())
     }

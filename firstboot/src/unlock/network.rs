@@ -24,7 +24,10 @@ const GRACE: usize = 5;
 enum Answer {
     Opened(PoolKey, SlotName),
     /// What is in the way, and whether that may end without anybody.
-    Locked { findings: Vec<Finding>, is_transient: bool },
+    Locked {
+        findings: Vec<Finding>,
+        is_transient: bool,
+    },
 }
 
 /// Asks until the data is open, by whomever, or nothing can come of it any more.

@@ -13,11 +13,8 @@ fn nowhere() -> Tpm {
 
 /// A slot that needs so many of these servers.
 fn slot(key: &PoolKey, servers: &[TangServer], threshold: u8) -> Slot {
-    let keys = Keys {
-        tang: servers.iter().map(TangServer::setting).collect(),
-        tang_threshold: threshold,
-        ..Keys::default()
-    };
+    let keys =
+        Keys { tang: servers.iter().map(TangServer::setting).collect(), tang_threshold: threshold, ..Keys::default() };
     let (store, client) = (MemoryStore::default(), Client::new());
     let presence = Presence::wanted(&keys, &client, None).unwrap();
     enroll(&store, key, Way::Tang.into(), &Request::Tang(&presence)).unwrap();

@@ -18,7 +18,7 @@ mod journal;
 use anyhow::Context as _;
 use uuid::Uuid;
 
-use crate::key::{self, PoolKey, Presence, RecoveryKey, Request, is_of_tpm, SlotStore, Way};
+use crate::key::{self, PoolKey, Presence, RecoveryKey, Request, SlotStore, Way, is_of_tpm};
 use crate::pool::plan::{Plan, PlannedDisk};
 use crate::report::Mistake;
 use crate::settings::{self, Keys};

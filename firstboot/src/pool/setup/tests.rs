@@ -5,6 +5,7 @@ use super::*;
 use crate::key::testing::MemoryStore;
 use crate::pool::plan::{Arrangement, Capacity};
 use crate::settings::DiskId;
+use crate::tang::testing::{TangServer, curves};
 use proptest::prelude::*;
 
 /// A machine whose power may go before and after everything that is done to it. What a step has begun and not finished is
@@ -195,12 +196,27 @@ fn wherever_the_power_goes_the_next_start_carries_on_to_the_same_end() {
 
 #[test]
 fn without_what_the_settings_ask_for_nothing_is_begun() {
-    let tang = settings::Settings::parse(&settings::FULL_EXAMPLE, "x").unwrap().keys.tang;
+    let (server, other) = (TangServer::new(&curves()[0]), TangServer::new(&curves()[1]));
+    let thumbprint = other.setting().thumbprint;
+    let tang = vec![other.setting(), settings::Tang { thumbprint, ..server.setting() }];
     for keys in [Keys { tpm: settings::Tpm::Required, ..Keys::default() }, Keys { tang, ..Keys::default() }] {
         let mut machine = Machine::default();
         let error = begin(&mut machine, plan(), &keys).unwrap_err();
         assert!(crate::report::is_mendable(&error) && machine.journal.is_none(), "{error}");
     }
+}
+
+#[test]
+fn servers_at_home_keep_the_key_besides_the_recovery_key() {
+    let servers = [TangServer::new(&curves()[0]), TangServer::new(&curves()[1])];
+    let keys = Keys { tang: servers.iter().map(TangServer::setting).collect(), tang_threshold: 2, ..Keys::default() };
+    let recovery = RecoveryKey::generate().unwrap();
+    let mut machine = Machine::default();
+    machine.start(&Ways { recovery: &recovery, keys: &keys }, None).unwrap();
+    let slots = machine.store.slots().unwrap().slots;
+    assert_eq!(slots.iter().map(key::Slot::way).collect::<Vec<_>>(), [Way::Recovery, Way::Tang]);
+    let opened = slots[1].open_alone(&Tpm::at("/nowhere"), &Client::new()).unwrap();
+    assert_eq!(machine.data, Some(*opened.expose()));
 }
 
 proptest! {
