@@ -29,7 +29,7 @@ impl Tangd {
         let folder = tempfile::tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut tangd = Self { folder, port, running: None };
-        tangd.run("/usr/libexec/tangd-keygen")?;
+        tangd.run("/usr/libexec/tangd-keygen", &[])?;
         tangd.switch_on()?;
         Ok(tangd)
     }
@@ -46,10 +46,15 @@ impl Tangd {
     }
 
     /// A script of tangd's, on its keys.
-    fn run(&self, script: &str) -> Result<()> {
-        let status = self.tool(&["/bin/sh", script, self.keys().to_str().context("a path in UTF-8")?])?.status()?;
+    fn run(&self, script: &str, options: &[&str]) -> Result<()> {
+        let keys = self.keys().to_str().context("a path in UTF-8")?;
+        let status = self.tool(&[&["/bin/sh", script], options, &[keys]].concat())?.status()?;
         ensure!(status.success(), "{script} failed ({status})");
         Ok(())
+    }
+
+    fn rotate(&self) -> Result<()> {
+        self.run("/usr/libexec/tangd-rotate-keys", &["-d"])
     }
 
     fn switch_on(&mut self) -> Result<()> {
@@ -114,7 +119,7 @@ fn debians_tangd_helps_knows_its_rotated_keys_and_forgets_those_that_are_deleted
     let (bound, secret) = Bound::new(before.exchange[0])?;
     ensure!(bound.recover(&client, &server.url)? == secret, "tangd gives another secret");
 
-    tangd.run("/usr/libexec/tangd-rotate-keys")?;
+    tangd.rotate()?;
     ensure!(bound.recover(&client, &server.url)? == secret, "tangd does not know its rotated key");
     let known = Server { pin: Pin::Signer(before.signer), ..server.clone() };
     let after = client.advertisement(&known)?;
@@ -161,7 +166,7 @@ fn at_home_the_data_opens_by_itself_and_elsewhere_or_without_its_tpm_it_stays_sh
 
     let (story, machine) = vm.shut_down()?;
     // Another board, at home.
-    fs_err::remove_dir_all(machine.folder().join("tpm"))?;
+    machine.replace_tpm()?;
     let mut vm = story.boot(machine)?;
     stays_shut(&mut vm, "tpm-", "the key tang does not open the data")?;
     is_repaired(&mut vm, &tangd)
@@ -208,7 +213,7 @@ fn is_repaired(vm: &mut TestVm, tangd: &Tangd) -> Result<()> {
     let type_in = |command: &str| format!("printf '%s\\n' '{RECOVERY_KEY}' | firstboot {command}");
     vm.check_within(&type_in("unlock"), LONG)?;
     vm.expect("cat /mnt/tank/photos", "twenty years")?;
-    tangd.run("/usr/libexec/tangd-rotate-keys")?;
+    tangd.rotate()?;
     vm.check_within(&type_in("keys repair"), LONG)?;
     vm.expect("firstboot keys test tang", "tang opens tank/data.")?;
     vm.expect("firstboot keys repair", "Nothing is broken.")?;
