@@ -137,10 +137,11 @@ fn entries(place: &Place) -> Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
-/// Where the results of stages are, without those of the modules of ZFS and of larder's own program.
+/// Where the results of stages are, without those of the modules of ZFS and of larder's own program; and without the indices,
+/// which no build reads, and which are at hand for whoever locks again.
 fn buckets(place: &Place) -> impl Iterator<Item = PathBuf> {
     let folder = place.cache().join(STORE);
-    let given = [Bucket::Zfs, Bucket::Firstboot];
+    let given = [Bucket::Zfs, Bucket::Firstboot, Bucket::Indices];
     Bucket::ALL
         .into_iter()
         .filter(move |bucket| !given.contains(bucket))
