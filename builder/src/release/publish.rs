@@ -95,9 +95,8 @@ pub fn publish(session: &Session, named: &str, to: &Path, options: &Options<'_>)
     check_name(options.channel)?;
     let site = Site::open(to)?;
     let now = Timestamp::now();
-    let path = Channel::path(options.channel, &build.manifest.profile);
     let mut channel = match site.channel(options.channel, &build.manifest.profile)? {
-        Some(envelope) => known(&envelope, keys, to, &path)?,
+        Some(envelope) => known(&envelope, keys, &site.path(options.channel, &build.manifest.profile))?,
         None => Channel {
             channel: options.channel.to_owned(),
             profile: build.manifest.profile.clone(),
@@ -142,7 +141,7 @@ pub fn put_signed(session: &Session, file: &Path, to: &Path) -> anyhow::Result<P
     let new: Channel = envelope.verify::<Channel>(keys).map_err(|error| unsigned_hint(error, file))?.into_inner();
     let site = Site::open(to)?;
     if let Some(there) = site.channel(&new.channel, &new.profile)? {
-        let there = known(&there, keys, to, &Channel::path(&new.channel, &new.profile))?;
+        let there = known(&there, keys, &site.path(&new.channel, &new.profile))?;
         if there.serial >= new.serial {
             let what = format!("{}: serial number {} does not follow {}", file.display(), new.serial, there.serial);
             return Err(Mistake::new(what)
@@ -188,10 +187,9 @@ fn check_name(channel: &str) -> Result<(), Mistake> {
         .hint("use up to 64 small letters, digits and `-`, such as `stable`"))
 }
 
-/// The channel that the folder `to` holds, which must be ours. One that only older keys have signed is not: they may have been
+/// The channel that lies at `path`, which must be ours. One that only older keys have signed is not: they may have been
 /// replaced because somebody else has them, so a person looks at it and signs it anew.
-fn known(envelope: &Envelope, keys: &TrustedKeys, to: &Path, path: &str) -> anyhow::Result<Channel> {
-    let path = to.join(path);
+fn known(envelope: &Envelope, keys: &TrustedKeys, path: &Path) -> anyhow::Result<Channel> {
     let verified = envelope.verify::<Channel>(keys).map_err(|error| {
         let path = path.display();
         Mistake::new(format!("{path}: this channel is not signed with the keys of this project")).because(error).hint(

@@ -46,12 +46,17 @@ impl Site {
         }
     }
 
+    /// Where a channel is.
+    pub fn path(&self, channel: &str, profile: &str) -> PathBuf {
+        self.folder.join(Channel::path(channel, profile))
+    }
+
     /// The envelope of a channel, if there is one.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn channel(&self, channel: &str, profile: &str) -> anyhow::Result<Option<Envelope>> {
-        let path = self.folder.join(Channel::path(channel, profile));
+        let path = self.path(channel, profile);
         match fs_err::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             read => {
@@ -73,7 +78,7 @@ impl Site {
                 return Err(Mistake::new(what).hint("publish the build again: what is there already is kept").into());
             }
         }
-        let path = self.folder.join(Channel::path(&channel.channel, &channel.profile));
+        let path = self.path(&channel.channel, &channel.profile);
         self.put_envelope(&path, envelope)?;
         Ok(path)
     }
@@ -83,7 +88,7 @@ impl Site {
     /// # Errors
     /// It cannot be written.
     pub fn put_unsigned(&self, channel: &Channel, envelope: &Envelope) -> anyhow::Result<PathBuf> {
-        let path = self.folder.join(Channel::path(&channel.channel, &channel.profile)).with_extension("unsigned.json");
+        let path = self.path(&channel.channel, &channel.profile).with_extension("unsigned.json");
         self.put_envelope(&path, envelope)?;
         Ok(path)
     }
