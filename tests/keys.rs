@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use larder_qemu::BootMedium;
-use larder_tests::{Story, TestVm};
+use larder_tests::{RECOVERY_KEY, Story, TestVm};
 
 const GIB: u64 = 1 << 30;
 /// Bound for what an emulated CPU does in seconds, and a busy one in minutes.
 const LONG: Duration = Duration::from_secs(300);
-/// A recovery key that is a sample, not a secret; its form is checked like any other's.
-const RECOVERY_KEY: &str = "TESTS-KEYS6-ARE0G-N0T1H-SECRJ-ETATC-A000Q-7J2KQ";
 const SETTINGS: &str =
     "schema = 1\n[system]\nhostname = \"nas\"\n[pool]\nlayout = \"mirror\"\n[keys]\nrecovery-key = \"";
 /// TPM2_Clear (TPM 2.0 library, part 3, 24.6), authorised by the empty password of the lockout hierarchy: what the firmware's

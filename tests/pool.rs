@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use larder_qemu::{BootMedium, Disk, MachineBuilder};
-use larder_tests::{Story, TestVm};
+use larder_tests::{RECOVERY_KEY, Story, TestVm};
 
 const GIB: u64 = 1 << 30;
 /// Bound for a setup on an emulated CPU, which may share its cores.
 const LONG: Duration = Duration::from_secs(300);
-/// A recovery key that is a sample, not a secret; its form is checked like any other's.
-const RECOVERY_KEY: &str = "TESTS-KEYS6-ARE0G-N0T1H-SECRJ-ETATC-A000Q-7J2KQ";
 const PASSPHRASE: &str = "correct horse battery";
 
 fn settings() -> String {

@@ -8,13 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use firstboot::tang::{Bound, Client, Pin, Server};
 use larder_qemu::BootMedium;
-use larder_tests::{Story, TestVm, larder, workspace};
+use larder_tests::{RECOVERY_KEY, Story, TestVm, larder, workspace};
 
 const GIB: u64 = 1 << 30;
 /// Bound for what an emulated CPU does in seconds, and a busy one in minutes.
 const LONG: Duration = Duration::from_secs(300);
-/// A recovery key that is a sample, not a secret; its form is checked like any other's.
-const RECOVERY_KEY: &str = "TESTS-KEYS6-ARE0G-N0T1H-SECRJ-ETATC-A000Q-7J2KQ";
 
 /// tangd of larder's tools tree, on a port of this machine that guests reach at 10.0.2.2.
 struct Tangd {

@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use larder_qemu::{BootMedium, Machine, Output};
-use larder_tests::{BOOT, Fault, Releases, Story, TestVm, WebServer, releases};
+use larder_tests::{BOOT, Fault, RECOVERY_KEY, Releases, Story, TestVm, WebServer, releases};
 
 const GIB: u64 = 1 << 30;
 /// Bound for a start, or an installation, on an emulated CPU that may share its cores.
 const LONG: Duration = Duration::from_secs(600);
-/// A sample, not a secret.
-const RECOVERY_KEY: &str = "TESTS-KEYS6-ARE0G-N0T1H-SECRJ-ETATC-A000Q-7J2KQ";
 /// No installation may take more memory.
 const WITH_LITTLE_MEMORY: &str = "systemd-run --quiet --pipe --wait -p MemoryMax=192M -p MemorySwapMax=0";
 

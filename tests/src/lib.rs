@@ -24,3 +24,6 @@ pub use server::{Fault, WebServer};
 pub use slots::Slot;
 pub use story::{BOOT, SharedVm, Story, TestVm};
 pub use verity::VerityTree;
+
+/// A recovery key that is a sample, not a secret; its form is checked like any other's.
+pub const RECOVERY_KEY: &str = "TESTS-KEYS6-ARE0G-N0T1H-SECRJ-ETATC-A000Q-7J2KQ";
